@@ -6,6 +6,7 @@ pass in milliseconds.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from inloop._model import Micros
@@ -14,19 +15,31 @@ from inloop._model import Micros
 LONGEST_SLEEP = 30.0
 
 
+class Timer(Protocol):
+    """Something that will happen, and can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off; nothing happens if it has happened."""
+        ...
+
+
 class Clock(Protocol):
     """Where instants and waiting come from."""
 
     def now(self) -> Micros:
-        """The wall clock: microseconds since 1970, UTC."""
+        """The wall clock: microseconds since 1970, UTC. From any thread."""
         ...
 
     def monotonic(self) -> float:
         """Seconds that only ever rise; for durations."""
         ...
 
-    async def wait(self, wake: asyncio.Event, seconds: float | None, poll: float) -> None:
-        """Return when `wake` is set, or after `seconds`, or after `poll` seconds of real time."""
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call `call` in the event loop after `seconds`."""
+        ...
+
+    async def wait(self, wake: asyncio.Event, seconds: float | None) -> None:
+        """Return when `wake` is set, or after `seconds` (None: as late as it dares)."""
         ...
 
 
@@ -39,9 +52,11 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    async def wait(self, wake: asyncio.Event, seconds: float | None, poll: float) -> None:
-        longest = min(poll, LONGEST_SLEEP)
-        delay = longest if seconds is None else min(max(seconds, 0.0), longest)
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        return asyncio.get_running_loop().call_later(seconds, call)
+
+    async def wait(self, wake: asyncio.Event, seconds: float | None) -> None:
+        delay = LONGEST_SLEEP if seconds is None else min(max(seconds, 0.0), LONGEST_SLEEP)
         # A timer that sets the event itself is half the cost of `wait_for`, and idle must be free.
         timer = asyncio.get_running_loop().call_later(delay, wake.set)
         try:

@@ -40,7 +40,9 @@ class Exponential:
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.base >= 0 and self.factor >= 1 and self.maximum >= 0 and 0 <= self.jitter <= 1):
+        if not (
+            self.base >= 0 and self.factor >= 1 and self.maximum >= 0 and 0 <= self.jitter <= 1
+        ):
             raise ValueError(
                 f"{self!r}: base and maximum must be 0 or more, factor 1 or more, jitter 0 to 1"
             )

@@ -34,6 +34,7 @@ create table inloop_task (
   keep        integer,                      -- how long a finished task still answers for its key
   tags        text,
   parent      text,
+  on_crash    text    not null default 'rerun' check (on_crash in ('rerun', 'fail', 'hold')),
   options     text,                         -- what `using` changed for this one task, as JSON
   done        numeric,
   total       numeric,
@@ -55,6 +56,8 @@ create index inloop_task_due on inloop_task (due)
   where state = 'scheduled';
 create index inloop_task_owner on inloop_task (owner)
   where owner is not null;
+create index inloop_task_asked on inloop_task (owner)
+  where asked is not null and owner is not null;
 create index inloop_task_aside on inloop_task (state)
   where state in ('waiting', 'paused', 'held');
 create index inloop_task_finished on inloop_task (state, finished)
@@ -131,10 +134,16 @@ create table inloop_owner (
   boot      text    not null,
   started   integer not null,
   heartbeat integer not null,
+  functions text    not null default '[]',  -- names of the task functions it can run, as JSON
   closed    integer
 );
 create index inloop_owner_open on inloop_owner (n)
   where closed is null;
+
+create table inloop_meta (
+  name  text primary key,
+  value text not null
+) without rowid;
 
 create table inloop_pause (
   queue  text    primary key,               -- '' is everything
@@ -204,6 +213,14 @@ begin
   insert into inloop_event (task, what, at, origin, state, attempt, actor, reason, error, writer)
     values (new.seq, 'asked', new.moved, new.state, new.state, new.attempt, new.actor,
             new.asked || coalesce(': ' || new.reason, ''), null, new.writer);
+end;
+
+create trigger inloop_task_rescheduled after update of due on inloop_task
+  when new.due <> old.due and new.state = old.state
+begin
+  insert into inloop_event (task, what, at, origin, state, attempt, actor, reason, error, writer)
+    values (new.seq, 'rescheduled', new.moved, new.state, new.state, new.attempt, new.actor,
+            new.reason, null, new.writer);
 end;
 
 create trigger inloop_task_hidden after update of deleted on inloop_task

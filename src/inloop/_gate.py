@@ -1,0 +1,82 @@
+"""Drives a coroutine, and can hold it where it awaits.
+
+    asyncio task ── send ──► Gate.drive ── send ──► the user's coroutine
+                 ◄── future ─┘          ◄── future ─┘
+
+What the coroutine yields, the futures it waits for, passes through untouched; so its asyncio task
+behaves as if nobody were in between. While the gate is shut, a future that has completed is not
+followed by the next step: the driver waits for the gate instead.
+
+Exceptions are never held back. A cancellation, or the expiry of a timeout that the code set itself,
+is delivered at once, and the coroutine is held again when its next await completes. An anyio cancel
+scope would otherwise call `cancel()` in a tight loop until somebody listens.
+"""
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Gate:
+    """One coroutine's gate; open at first. Used in its event loop's thread only."""
+
+    __slots__ = ("_opened", "_shut")
+
+    def __init__(self) -> None:
+        self._shut = False
+        self._opened: asyncio.Future[None] | None = None
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the coroutine is being held."""
+        return self._shut
+
+    def shut(self) -> None:
+        """Hold the coroutine from its present await on."""
+        self._shut = True
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._shut = False
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+        self._opened = None
+
+    async def passed(self) -> None:
+        """Wait until the gate is open."""
+        while self._shut:
+            # Several may wait here, and one being cancelled must not cancel what others wait for.
+            await asyncio.shield(self._opening())
+
+    def _opening(self) -> asyncio.Future[None]:
+        if self._opened is None or self._opened.done():
+            self._opened = asyncio.get_running_loop().create_future()
+        return self._opened
+
+    @types.coroutine
+    def drive(self, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Run the coroutine to its end, as `await coroutine` would."""
+        error: BaseException | None = None
+        while True:
+            try:
+                waits_for = coroutine.send(None) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            error = None
+            try:
+                yield waits_for
+                while self._shut:
+                    yield from self._held()
+            except BaseException as thrown:
+                error = thrown
+
+    def _held(self) -> Generator[Any, Any, None]:
+        # A future of this driver's own: cancelling it must not reach others who wait to pass.
+        opening = self._opening()
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        opening.add_done_callback(lambda _: mine.done() or mine.set_result(None))
+        yield from mine.__await__()

@@ -1,0 +1,201 @@
+"""How an attempt ended, and what becomes of its task: pure, an end in, a Move out.
+
+The engine's own request decides, not what the code raised:
+
+    asked to      returned                          raised
+    ─────────     ───────────────────────────────   ─────────────────────────────────────────────
+    (nothing)     succeeded                         Snooze: scheduled again, no failure counted;
+                                                    else a failure: scheduled again, or failed
+    cancel        succeeded, cancellation ignored   cancelled, the error kept
+    time out      succeeded, late                   a failure (TimeoutError)
+    interrupt     succeeded                         queued, before all others, no failure counted
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from inloop._model import Claimed, ErrorText, Micros, Move, Progress, State
+from inloop._retry import Snooze
+
+
+class Stop(IntEnum):
+    """Why the engine asked an attempt to stop; of several reasons the greatest counts."""
+
+    INTERRUPT = 1
+    TIMEOUT = 2
+    CANCEL = 3
+
+
+class StrayCancellation(Exception):
+    """The attempt ended by a `CancelledError` that nobody had asked for."""
+
+
+class RetryRule(Protocol):
+    """A `Retry`, or one read back from the store."""
+
+    def delay(self, error: BaseException, failures: int) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The function returned; `result` is its value as JSON."""
+
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The function raised. `final`: trying again could not help."""
+
+    error: BaseException
+    text: ErrorText
+    final: bool = False
+
+
+End = Returned | Raised
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The engine's request to stop, and on whose behalf."""
+
+    stop: Stop
+    actor: str = "engine"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What else decides: the stored state of the attempt, its rule, and what was asked of it."""
+
+    now: Micros
+    expects: State
+    retry: RetryRule
+    request: Request | None = None
+    progress: Progress | None = None
+
+
+def decide(claimed: Claimed, end: End, at: Circumstances) -> Move:
+    """What becomes of a task whose attempt has ended."""
+    if isinstance(end, Returned):
+        return _succeeded(claimed, end, at)
+    stop = at.request.stop if at.request else None
+    if stop is Stop.CANCEL:
+        return _cancelled(claimed, end, at)
+    if stop is Stop.INTERRUPT:
+        return _interrupted(claimed, at)
+    if isinstance(end.error, Snooze) and stop is None:
+        due = at.now + round(end.error.seconds * 1e6)
+        return _again(claimed, at, due, claimed.failures, reason=str(end.error))
+    return _failed(claimed, end, at)
+
+
+def _succeeded(claimed: Claimed, end: Returned, at: Circumstances) -> Move:
+    late = {Stop.CANCEL: "cancellation ignored", Stop.TIMEOUT: "finished after its timeout"}
+    reason = late.get(at.request.stop) if at.request else None
+    return Move(
+        seq=claimed.seq,
+        task_id=claimed.id,
+        expects=at.expects,
+        attempt=claimed.attempt,
+        to=State.SUCCEEDED,
+        at=at.now,
+        failures=claimed.failures,
+        result=end.result,
+        reason=reason,
+        expires=claimed.expires,
+        progress=at.progress,
+    )
+
+
+def _cancelled(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
+    assert at.request is not None
+    return Move(
+        seq=claimed.seq,
+        task_id=claimed.id,
+        expects=at.expects,
+        attempt=claimed.attempt,
+        to=State.CANCELLED,
+        at=at.now,
+        failures=claimed.failures,
+        error=None if end.text.type == "CancelledError" else end.text,
+        actor=at.request.actor,
+        reason=at.request.reason,
+        expires=claimed.expires,
+        progress=at.progress,
+    )
+
+
+def _interrupted(claimed: Claimed, at: Circumstances) -> Move:
+    assert at.request is not None
+    return Move(
+        seq=claimed.seq,
+        task_id=claimed.id,
+        expects=at.expects,
+        attempt=claimed.attempt,
+        to=State.QUEUED,
+        at=at.now,
+        failures=claimed.failures,
+        first=True,
+        reason=at.request.reason or "interrupted",
+        expires=claimed.expires,
+        progress=at.progress,
+    )
+
+
+def _failed(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
+    failures = claimed.failures + 1
+    delay, reason = (None, None) if end.final else _delay(at.retry, end.error, failures)
+    if delay is not None:
+        due = at.now + round(delay * 1e6)
+        return _again(claimed, at, due, failures, reason=reason, error=end.text)
+    return Move(
+        seq=claimed.seq,
+        task_id=claimed.id,
+        expects=at.expects,
+        attempt=claimed.attempt,
+        to=State.FAILED,
+        at=at.now,
+        failures=failures,
+        error=end.text,
+        reason=reason,
+        expires=claimed.expires,
+        progress=at.progress,
+    )
+
+
+def _delay(
+    retry: RetryRule, error: BaseException, failures: int
+) -> tuple[float | None, str | None]:
+    try:
+        return retry.delay(error, failures), None
+    except Exception as broken:
+        # The rule may hold a function of the user's: its failure must not hide the task's own.
+        return None, f"not retried: backoff raised {type(broken).__name__}"
+
+
+def _again(
+    claimed: Claimed,
+    at: Circumstances,
+    due: Micros,
+    failures: int,
+    *,
+    reason: str | None,
+    error: ErrorText | None = None,
+) -> Move:
+    expires = None if claimed.expires is None else due + claimed.expires - claimed.due
+    return Move(
+        seq=claimed.seq,
+        task_id=claimed.id,
+        expects=at.expects,
+        attempt=claimed.attempt,
+        to=State.SCHEDULED,
+        at=at.now,
+        failures=failures,
+        due=due,
+        error=error,
+        reason=reason,
+        expires=expires,
+        progress=at.progress,
+    )

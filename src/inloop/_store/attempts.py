@@ -1,0 +1,171 @@
+"""What an owner writes about its running tasks: their ends, pauses, progress and logs.
+
+Every statement names the state, owner and attempt that it expects: a stale owner cannot write.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from inloop._model import FINAL, By, Lanes, Line, Move, Progress
+from inloop._store import texts
+from inloop._store.queue import FIRST, RUNNING, limits
+from inloop._store.rows import chunks, values
+
+END = """
+update inloop_task
+set state = new.column4, moved = new.column5, actor = new.column6, reason = new.column7,
+    writer = ?, owner = null, asked = null, paused_from = null,
+    failures = new.column8,
+    due = coalesce(new.column9, due),
+    rank = coalesce(new.column10, -priority),
+    deaths = case when new.column10 is null then 0 else deaths end,
+    finished = new.column11, result = new.column12, error = new.column13, expires = new.column14,
+    done = coalesce(new.column15, done), total = coalesce(new.column16, total),
+    message = coalesce(new.column17, message)
+from (values {rows}) as new
+where inloop_task.seq = new.column1
+  and inloop_task.state = new.column2
+  and inloop_task.attempt = new.column3
+  and inloop_task.owner = ?
+returning seq
+"""
+END_COLUMNS = 17
+
+
+def _end_row(move: Move) -> tuple[Any, ...]:
+    done, total, message = move.progress or (None, None, None)
+    return (
+        move.seq, move.expects, move.attempt, move.to, move.at, move.actor, move.reason,
+        move.failures, move.due, FIRST if move.first else None,
+        move.at if move.to in FINAL else None, move.result, texts.dump_error(move.error),
+        move.expires, done, total, message,
+    )  # fmt: skip
+
+
+def end(cx: sqlite3.Connection, moves: list[Move], owner: int) -> list[bool]:
+    """Apply the ends of attempts; False for a task that is no longer ours in that attempt."""
+    ours: set[int] = set()
+    for size, flat in chunks([_end_row(move) for move in moves]):
+        found = cx.execute(values(END, size, END_COLUMNS), [owner, *flat, owner]).fetchall()
+        ours.update(seq for (seq,) in found)
+    return [move.seq in ours for move in moves]
+
+
+# The pause that was asked for; a resume that came before it was obeyed calls it off.
+PAUSE_RUNNING = """
+update inloop_task
+set state = 'paused', paused_from = 'running', moved = :now, actor = :actor, reason = :reason,
+    writer = :owner, asked = null
+where seq = :seq and state = 'running' and attempt = :attempt and owner = :owner
+  and asked is 'pause'
+returning seq
+"""
+
+RESUME_RUNNING = """
+update inloop_task
+set state = 'running', paused_from = null, moved = :now, actor = :actor, reason = :reason,
+    writer = :owner, asked = null
+where seq = :seq and state = 'paused' and attempt = :attempt and owner = :owner
+  and asked is 'resume'
+returning seq
+"""
+
+QUEUE_OF = "select queue from inloop_task where seq = :seq"
+
+# The resume of a task that had not paused yet.
+ANSWERED = """
+update inloop_task set asked = null
+where seq = :seq and attempt = :attempt and owner = :owner and asked = :verb
+"""
+
+# A process that ends while a thread of a task still runs leaves this word: it was interrupted,
+# not killed by it.
+INTERRUPTED = """
+update inloop_task
+set asked = 'interrupt', moved = :now, actor = 'engine', reason = 'shutdown', writer = :owner
+where owner = :owner and state in ('running', 'waiting') and asked is not 'cancel'
+"""
+
+ASKS = """
+select seq, attempt, asked, actor, reason from inloop_task
+where owner = :owner and asked is not null and asked <> 'interrupt'
+"""
+
+PROGRESS = """
+update inloop_task
+set done = :done, total = :total, message = :message
+where seq = :seq and attempt = :attempt and owner = :owner
+"""
+
+LOG = "insert into inloop_log (task, attempt, at, level, logger, text) values {rows}"
+LOG_COLUMNS = 6
+
+MOST_LINES = 10_000
+TOO_LONG = """
+select task from inloop_log where task in (select value from json_each(:seqs))
+group by task having count(*) > :most
+"""
+TRIM = """
+delete from inloop_log where task = :seq and n <= (
+  select n from inloop_log where task = :seq order by n desc limit 1 offset :most
+)
+"""
+
+
+def pause(cx: sqlite3.Connection, seq: int, attempt: int, by: By) -> bool:
+    """Move a running task of ours to paused, as it was asked to; False: it was called off."""
+    return cx.execute(PAUSE_RUNNING, _mine(seq, attempt, by)).fetchone() is not None
+
+
+def resume(cx: sqlite3.Connection, seq: int, attempt: int, by: By, lanes: Lanes) -> bool | None:
+    """Move a paused task of ours back to running; None: its queue has no free slot now."""
+    found = cx.execute(QUEUE_OF, {"seq": seq}).fetchone()
+    limit = limits(cx, lanes).get(found[0]) if found else None
+    if limit is not None and dict(cx.execute(RUNNING).fetchall()).get(found[0], 0) >= limit:
+        return None
+    return cx.execute(RESUME_RUNNING, _mine(seq, attempt, by)).fetchone() is not None
+
+
+HOLD = """
+update inloop_task
+set state = 'held', moved = :now, actor = :actor, reason = :reason, writer = :owner,
+    owner = null, asked = null
+where seq = :seq and state = 'running' and attempt = :attempt and owner = :owner
+returning seq
+"""
+
+
+def hold(cx: sqlite3.Connection, seq: int, attempt: int, by: By) -> bool:
+    """Set a running task of ours aside for a person's decision."""
+    return cx.execute(HOLD, _mine(seq, attempt, by)).fetchone() is not None
+
+
+def write_progress(
+    cx: sqlite3.Connection, progress: Sequence[tuple[int, int, Progress]], owner: int
+) -> None:
+    """Store how far tasks of ours have come."""
+    for seq, attempt, (done, total, message) in progress:
+        row = {
+            "seq": seq, "attempt": attempt, "owner": owner,
+            "done": done, "total": total, "message": message,
+        }  # fmt: skip
+        cx.execute(PROGRESS, row)
+
+
+def _mine(seq: int, attempt: int, by: By) -> dict[str, Any]:
+    return {
+        "seq": seq, "attempt": attempt, "owner": by.writer, "now": by.now,
+        "actor": by.actor, "reason": by.reason,
+    }  # fmt: skip
+
+
+def write_lines(cx: sqlite3.Connection, lines: Sequence[Line]) -> None:
+    """Store lines of tasks' logs, and let go of a task's oldest beyond the most it may keep."""
+    if not lines:
+        return
+    for size, flat in chunks(lines):
+        cx.execute(values(LOG, size, LOG_COLUMNS), flat)
+    seqs = "[" + ",".join({str(line.seq) for line in lines}) + "]"
+    for (seq,) in cx.execute(TOO_LONG, {"seqs": seqs, "most": MOST_LINES}).fetchall():
+        cx.execute(TRIM, {"seq": seq, "most": MOST_LINES})

@@ -1,0 +1,202 @@
+"""Group commit: callers hand in operations, one thread writes all that wait in one transaction.
+
+    loop      submit(op) ─┐  submit(op) ─┐            done(result) ◄─┐
+                          ▼              ▼                           │
+    thread          [ begin immediate · holds · ends · adds · rest · commit ]
+
+A whole transaction is one closure, run in one hop on aiosqlite's thread. So nothing ever awaits
+between BEGIN and COMMIT, and a caller who is cancelled leaves no open transaction behind: his
+operation happens or not, and nobody else's is touched. One fsync serves everybody who waited:
+that is what makes `durability="full"` affordable.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from inloop._errors import NotOpen
+
+log = logging.getLogger("inloop")
+
+R = TypeVar("R")
+Work = Callable[[sqlite3.Connection], R]
+Done = Callable[[Any, BaseException | None], None]
+
+# Rows in one transaction: enough to spread the fsync thin, few enough that a second process
+# waits for no more than some tens of milliseconds.
+MOST = 1000
+
+
+class Phase(IntEnum):
+    """The order of operations within one transaction.
+
+    Ends come before claims, so that a freed slot is filled in the same commit; marks come before
+    ends, so that a task which paused and then ended does so in that order.
+    """
+
+    MARK = 0
+    END = 1
+    ADD = 2
+    REST = 3
+
+
+@dataclass(slots=True)
+class Op:
+    """One operation: `item` is a row for its group, or a closure where its phase has no group."""
+
+    phase: Phase
+    item: Any
+    done: Done
+
+
+class Thread(aiosqlite.Connection):
+    """aiosqlite's connection, used one whole transaction at a time.
+
+    This file is the only one that touches aiosqlite's private parts: `_execute`, which runs a
+    function in the connection's thread, `_connection`, which that function gets, and `_thread`,
+    which must not hold up the interpreter's exit.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connect, iter_chunk_size=64)
+        self._thread.daemon = True
+
+    async def run(self, work: Work[R]) -> R:
+        """Run one closure on the connection, in its thread."""
+        return await run_on(self, work)
+
+    async def reconnect(self) -> None:
+        """Put a new connection in the place of a broken one."""
+
+        def swap(old: sqlite3.Connection) -> None:
+            new = self._connector()
+            old.close()
+            self._connection = new
+
+        await run_on(self, swap)
+
+    def is_running(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+
+async def run_on(connection: aiosqlite.Connection, work: Work[R]) -> R:
+    """Run one closure on an aiosqlite connection, ours or the app's, in its thread, in one hop."""
+    result: R = await connection._execute(work, connection._conn)  # type: ignore[no-untyped-call] # untyped there
+    return result
+
+
+class GroupCommit:
+    """The waiting line in front of the one writer.
+
+    `transact` runs in the thread: it takes operations in order of phase and returns, for each, its
+    result or its error.
+    """
+
+    def __init__(
+        self, thread: Thread, transact: Callable[[sqlite3.Connection, list[Op]], list["Outcome"]]
+    ) -> None:
+        self._thread = thread
+        self._transact = transact
+        self._waiting: list[Op] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._writer = asyncio.get_running_loop().create_task(self._write(), name="inloop-writer")
+
+    def submit(self, phase: Phase, item: object, done: Done) -> None:
+        """Hand in an operation; `done` is called in the loop once it is committed, or failed."""
+        if self._closed:
+            raise NotOpen("the store is closed")
+        self._waiting.append(Op(phase, item, done))
+        if not self._wake.is_set():
+            self._wake.set()
+            self._idle.clear()
+
+    async def call(self, phase: Phase, item: object) -> Any:
+        """Hand in an operation and wait for it. A caller who stops waiting changes nothing."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(result: object, error: BaseException | None) -> None:
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(result)
+            else:
+                answer.set_exception(error)
+
+        self.submit(phase, item, done)
+        return await answer
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                if not batch:
+                    self._wake.clear()
+                    self._idle.set()
+                    continue
+                await self._commit(batch)
+        finally:
+            self._closed = True
+            left, self._waiting = self._waiting, []
+            self._tell(left, [Outcome(None, NotOpen("the store was closed")) for _ in left])
+            self._idle.set()
+
+    async def _commit(self, batch: list[Op]) -> None:
+        batch.sort(key=_phase)
+        try:
+            outcomes = await self._thread.run(lambda cx: self._transact(cx, batch))
+        except Exception as error:
+            outcomes = [Outcome(None, error) for _ in batch]
+        except BaseException:
+            # Cancelled while the thread writes: nobody will hear what became of these.
+            self._tell(batch, [Outcome(None, NotOpen("the store was closed")) for _ in batch])
+            raise
+        self._tell(batch, outcomes)
+
+    def _tell(self, batch: list[Op], outcomes: list["Outcome"]) -> None:
+        for op, outcome in zip(batch, outcomes, strict=True):
+            try:
+                op.done(outcome.result, outcome.error)
+            except Exception:
+                log.exception("an operation was committed, but telling its caller failed")
+
+    async def drained(self) -> None:
+        """Wait until everything handed in is committed or failed."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Commit what waits, then stop."""
+        await self._idle.wait()
+        self.abandon()
+        await self.stopped()
+
+    def abandon(self) -> None:
+        """Stop without waiting; operations that still wait fail with `NotOpen`."""
+        self._closed = True
+        self._writer.cancel()
+
+    async def stopped(self) -> None:
+        """Wait until the writer has stopped."""
+        await asyncio.gather(self._writer, return_exceptions=True)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one operation."""
+
+    result: Any
+    error: BaseException | None = None
+
+
+def _phase(op: Op) -> Phase:
+    return op.phase

@@ -1,0 +1,89 @@
+"""What is done now and then: removing old tasks, and setting aside work that nobody here knows."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from inloop._model import By, Micros, State
+
+OLD = """
+select seq from inloop_task
+where state = :state and finished is not null and finished < :before
+order by finished
+limit :most
+"""
+
+HIDDEN = """
+select seq from inloop_task where deleted is not null and deleted < :before limit :most
+"""
+
+# A key that still answers for a finished task outlives the task's retention.
+REMOVE = """
+delete from inloop_task
+where seq in (select value from json_each(:seqs))
+  and (deleted is not null or key is null or keep is null or finished + keep < :now)
+"""
+
+OLD_OWNERS = "delete from inloop_owner where closed < :before"
+OLD_REPORTS = "delete from inloop_recovery where at < :before"
+OLD_AUDITS = "delete from inloop_audit where at < :before"
+
+KNOW = "update inloop_owner set functions = :functions where n = :me"
+
+UNKNOWN = """
+select distinct name from inloop_count
+where state = 'queued' and n > 0
+  and name not in (
+    select f.value from inloop_owner as o, json_each(o.functions) as f where o.closed is null
+  )
+"""
+
+HOLD_UNKNOWN = """
+update inloop_task
+set state = 'held', moved = :now, actor = :actor, writer = :writer,
+    reason = 'no running process knows a task function named ' || name
+where state = 'queued' and name = :name and due < :before
+"""
+
+
+def prune(cx: sqlite3.Connection, before: dict[State, Micros], hidden: Micros, most: int) -> int:
+    """Remove up to `most` tasks that are old enough; their events and logs go with them."""
+    removed = 0
+    for state, instant in before.items():
+        wanted = {"state": state, "before": instant, "most": most - removed}
+        removed += _remove(cx, cx.execute(OLD, wanted).fetchall(), instant)
+    wanted = {"before": hidden, "most": most - removed}
+    removed += _remove(cx, cx.execute(HIDDEN, wanted).fetchall(), hidden)
+    if not removed and before:
+        oldest = {"before": min(before.values())}
+        for sql in (OLD_OWNERS, OLD_REPORTS, OLD_AUDITS):
+            cx.execute(sql, oldest)
+    return removed
+
+
+def _remove(cx: sqlite3.Connection, rows: list[tuple[int]], now: Micros) -> int:
+    if not rows:
+        return 0
+    seqs = "[" + ",".join(str(seq) for (seq,) in rows) + "]"
+    return cx.execute(REMOVE, {"seqs": seqs, "now": now}).rowcount
+
+
+def dump_names(names: Sequence[str]) -> str:
+    """Names of task functions, as they are stored with their owner."""
+    return json.dumps(sorted(names), ensure_ascii=False)
+
+
+def know(cx: sqlite3.Connection, me: int, functions: Sequence[str]) -> None:
+    """Publish which task functions this owner can run."""
+    cx.execute(KNOW, {"me": me, "functions": dump_names(functions)})
+
+
+def hold_unknown(cx: sqlite3.Connection, before: Micros, by: By) -> int:
+    """Hold what has been due for long and no open owner knows."""
+    held = 0
+    for (name,) in cx.execute(UNKNOWN).fetchall():
+        row = {
+            "name": name, "before": before, "now": by.now, "actor": by.actor, "writer": by.writer,
+        }  # fmt: skip
+        held += cx.execute(HOLD_UNKNOWN, row).rowcount
+    return held

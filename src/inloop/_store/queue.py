@@ -1,0 +1,303 @@
+"""The way in and the way to run: add and claim, each a part of one transaction in the thread."""
+
+import sqlite3
+from typing import Any
+
+from inloop._model import Added, Claimed, Grant, Lanes, Micros, NewTask
+from inloop._store.protocol import Fenced
+from inloop._store.rows import chunks, values
+
+# Interrupted work comes before everything else in its queue.
+FIRST = -(1 << 62)
+PROMOTED_AT_ONCE = 500
+
+# ---- add ------------------------------------------------------------------------------------
+
+ADD = """
+insert into inloop_task (
+  id, name, queue, state, rank, priority, due, attempt, owner, created, moved, actor, reason,
+  writer, started, expires, key, keep, tags, parent, on_crash, options, arguments
+) values {rows}
+returning seq
+"""
+ADD_COLUMNS = 23
+
+HOLDER = """
+select id from inloop_task
+where name = :name and key = :key and key is not null and deleted is null
+  and (finished is null or finished + :keep >= :now)
+order by finished is not null, seq desc
+limit 1
+"""
+
+
+def add_row(new: NewTask, owner: int | None, writer: int | None) -> tuple[Any, ...]:
+    """The columns of a new task; `owner` starts it at once."""
+    running = owner is not None
+    waits = "scheduled" if new.due > new.created else "queued"
+    return (
+        new.id, new.name, new.queue, "running" if running else waits,
+        -new.priority, new.priority, new.due,
+        1 if running else 0, owner, new.created, new.created, new.actor, new.reason,
+        writer, new.created if running else None, new.expires, new.key, new.keep, new.tags,
+        new.parent, new.on_crash, new.options, new.arguments,
+    )  # fmt: skip
+
+
+def holder(new: NewTask) -> dict[str, Any]:
+    """Parameters of HOLDER. A negative `keep` finds no finished task."""
+    keep = -1 - new.created if new.keep is None else new.keep
+    return {"name": new.name, "key": new.key, "keep": keep, "now": new.created}
+
+
+def add(
+    cx: sqlite3.Connection, news: list[NewTask], owner: int | None, lanes: Lanes
+) -> list[Added]:
+    """Store new tasks, starting those that may start; without an owner, none."""
+    room = Room(cx, owner, lanes)
+    plain: list[tuple[int, NewTask, int | None]] = []
+    answers: list[Added | None] = [None] * len(news)
+    for at, new in enumerate(news):
+        if new.key is None:
+            plain.append((at, new, owner if new.start and room.take(new) else None))
+            continue
+        taken = cx.execute(HOLDER, holder(new)).fetchone()
+        if taken is not None:
+            answers[at] = Added(taken[0], created=False)
+            continue
+        mine = owner if new.start and room.take(new) else None
+        (seq,) = _insert(cx, [(at, new, mine)], owner)
+        answers[at] = _added(new, seq, mine)
+    for (at, new, mine), seq in zip(plain, _insert(cx, plain, owner), strict=True):
+        answers[at] = _added(new, seq, mine)
+    return [answer for answer in answers if answer is not None]
+
+
+class Room:
+    """Who may start as it is stored: only a task with nothing before it, where a slot is free."""
+
+    def __init__(self, cx: sqlite3.Connection, owner: int | None, lanes: Lanes) -> None:
+        self._cx = cx
+        self._owner = owner
+        self._lanes = lanes
+        self._left: dict[str, float] = {}
+
+    def take(self, new: NewTask) -> bool:
+        """Take a place for this task in its queue, if there is one."""
+        left = self._left.get(new.queue)
+        if left is None:
+            left = self._look(new.queue, new.created)
+        self._left[new.queue] = left - 1
+        return left > 0
+
+    def _look(self, queue: str, now: Micros) -> float:
+        cx = self._cx
+        if cx.execute(IS_OPEN, {"owner": self._owner}).fetchone() is None:
+            return 0  # we were taken over: the next claim finds out
+        if cx.execute(IS_PAUSED, {"queue": queue, "now": now}).fetchone():
+            return 0
+        if cx.execute(IS_ANY_DUE, {"now": now}).fetchone():
+            return 0
+        ahead = cx.execute(LANES_OF_QUEUE, {"queue": queue}).fetchall()
+        if any(name in self._lanes.known for (name,) in ahead):
+            return 0
+        limit = limits(cx, self._lanes).get(queue)
+        if limit is None:
+            return float("inf")
+        running: int = dict(cx.execute(RUNNING).fetchall()).get(queue, 0)
+        return limit - running
+
+
+def _insert(
+    cx: sqlite3.Connection, rows: list[tuple[int, NewTask, int | None]], writer: int | None
+) -> list[int]:
+    seqs: list[int] = []
+    for size, flat in chunks([add_row(new, mine, writer) for _, new, mine in rows]):
+        found = cx.execute(values(ADD, size, ADD_COLUMNS), flat).fetchall()
+        # RETURNING promises no order, but seq rises with each row inserted.
+        seqs.extend(sorted(seq for (seq,) in found))
+    return seqs
+
+
+def _added(new: NewTask, seq: int, owner: int | None) -> Added:
+    if owner is None:
+        return Added(new.id, created=True)
+    claimed = Claimed(
+        seq, new.id, new.name, new.queue, 1, 0, 0, new.due, new.created, new.created,
+        new.priority, new.key, new.tags, new.options, new.expires, new.arguments,
+    )  # fmt: skip
+    return Added(new.id, created=True, claimed=claimed)
+
+
+# ---- claim ----------------------------------------------------------------------------------
+
+PROMOTE = """
+update inloop_task
+set state = 'queued', moved = :now, actor = 'engine', reason = 'due', writer = :writer
+where seq in (
+  select seq from inloop_task where state = 'scheduled' and due <= :now order by due limit :most
+)
+returning seq
+"""
+
+IS_ANY_DUE = "select 1 from inloop_task where state = 'scheduled' and due <= :now limit 1"
+
+IS_PAUSED = """
+select 1 from inloop_pause
+where queue in ('', :queue) and (until is null or until > :now)
+"""
+
+IS_OPEN = "select 1 from inloop_owner where n = :owner and closed is null"
+
+# How many run now in each queue, over all processes.
+RUNNING = "select queue, sum(n) from inloop_count where state = 'running' group by queue"
+
+# Counters say which lanes have anybody in them, so a lane costs nothing while it is empty, and
+# tasks whose function is unknown here are never walked over.
+LANES = """
+select queue, name from inloop_count
+where state = 'queued' and n > 0
+  and queue not in (select queue from inloop_pause where until is null or until > :now)
+  and not exists (
+    select 1 from inloop_pause where queue = '' and (until is null or until > :now)
+  )
+"""
+
+LANES_OF_QUEUE = """
+select name from inloop_count where state = 'queued' and queue = :queue and n > 0
+"""
+
+LANE = """
+select rank, due, seq, expires, queue from inloop_task
+where state = 'queued' and deaths < 2 and queue = :queue and name = :name
+order by rank, due, seq
+limit :most
+"""
+
+# Tasks that were running at two deaths in a row: they run one at a time, beside healthy work.
+SUSPECTS = """
+select rank, due, seq, expires, queue, name, state from inloop_task
+where deaths >= 2 and state in ('queued', 'running')
+order by rank, due
+"""
+
+CLAIM = """
+update inloop_task
+set state = 'running', attempt = attempt + 1, owner = :owner, started = :now, moved = :now,
+    actor = 'engine', reason = null, writer = :owner, asked = null, rank = -priority
+where seq in (select value from json_each(:seqs)) and state = 'queued'
+returning seq, id, name, queue, attempt, failures, deaths, due, created, started, priority, key,
+  tags, options, expires, arguments
+"""
+
+EXPIRE = """
+update inloop_task
+set state = 'cancelled', finished = :now, moved = :now, actor = 'engine',
+    reason = 'expired before it could start', writer = :owner
+where seq in (select value from json_each(:seqs)) and state = 'queued'
+returning seq, id
+"""
+
+NEXT_DUE = "select min(due) from inloop_task where state = 'scheduled'"
+NEXT_UNPAUSE = "select min(until) from inloop_pause where until > :now"
+QUEUE_LIMITS = "select name, concurrency from inloop_queue where concurrency is not null"
+
+Candidate = tuple[int, Micros, int, Micros | None, str]
+
+
+def require_open(cx: sqlite3.Connection, owner: int) -> None:
+    """An owner that was taken over must not start anything: nobody would look after it."""
+    if cx.execute(IS_OPEN, {"owner": owner}).fetchone() is None:
+        raise Fenced
+
+
+def limits(cx: sqlite3.Connection, lanes: Lanes) -> dict[str, int]:
+    """Slots of each limited queue: what was set at run time goes before the code."""
+    set_at_run_time = dict(cx.execute(QUEUE_LIMITS).fetchall())
+    return lanes.limits | set_at_run_time if set_at_run_time else lanes.limits
+
+
+def claim(cx: sqlite3.Connection, lanes: Lanes, free: int, owner: int, now: Micros) -> Grant:
+    """Move what is due to queued, then take what the free slots allow, best first."""
+    require_open(cx, owner)
+    promoted = cx.execute(
+        PROMOTE, {"now": now, "writer": owner, "most": PROMOTED_AT_ONCE}
+    ).fetchall()
+    left = limits(cx, lanes)
+    if left:
+        running = dict(cx.execute(RUNNING).fetchall())
+        left = {queue: limit - running.get(queue, 0) for queue, limit in left.items()}
+    candidates = _candidates(cx, lanes, free, left, now)
+    chosen, expired = _choose(candidates, free, left, now)
+    gone = _by_seqs(cx, EXPIRE, [candidate[2] for candidate in expired], now, owner)
+    rows = _by_seqs(cx, CLAIM, [candidate[2] for candidate in chosen], now, owner)
+    found = {row[0]: row for row in rows}
+    claimed = [
+        Claimed._make((*found[candidate[2]], candidate[0] == FIRST))
+        for candidate in chosen
+        if candidate[2] in found
+    ]
+    # Expired ones were read in the place of others, and a full promotion may have left some.
+    again = bool(expired) or len(promoted) == PROMOTED_AT_ONCE
+    return Grant(claimed, [row[1] for row in gone], again, _next_due(cx, now))
+
+
+def _next_due(cx: sqlite3.Connection, now: Micros) -> Micros | None:
+    (due,) = cx.execute(NEXT_DUE).fetchone()
+    (unpause,) = cx.execute(NEXT_UNPAUSE, {"now": now}).fetchone()
+    return min((at for at in (due, unpause) if at is not None), default=None)
+
+
+def _by_seqs(
+    cx: sqlite3.Connection, sql: str, seqs: list[int], now: Micros, owner: int
+) -> list[Any]:
+    if not seqs:
+        return []
+    # Built by hand: seqs are integers, and this is on the path of every task.
+    text = "[" + ",".join(map(str, seqs)) + "]"
+    return cx.execute(sql, {"now": now, "owner": owner, "seqs": text}).fetchall()
+
+
+def _candidates(
+    cx: sqlite3.Connection, lanes: Lanes, free: int, left: dict[str, int], now: Micros
+) -> list[Candidate]:
+    found: list[Candidate] = []
+    open_lanes = [
+        (queue, name)
+        for queue, name in cx.execute(LANES, {"now": now}).fetchall()
+        if name in lanes.known and left.get(queue, 1) > 0
+    ]
+    for queue, name in open_lanes:
+        most = min(free, left.get(queue, free))
+        found += cx.execute(LANE, {"queue": queue, "name": name, "most": most}).fetchall()
+    if open_lanes:
+        found += _suspect(cx, set(open_lanes))
+    if len(open_lanes) != 1 or len(found) > free:
+        found.sort()
+    return found
+
+
+def _suspect(cx: sqlite3.Connection, open_lanes: set[tuple[str, str]]) -> list[Candidate]:
+    """The one suspect that may run now, if none is running anywhere."""
+    rows = cx.execute(SUSPECTS).fetchall()
+    if any(row[6] == "running" for row in rows):
+        return []
+    return [row[:5] for row in rows if (row[4], row[5]) in open_lanes][:1]
+
+
+def _choose(
+    candidates: list[Candidate], free: int, left: dict[str, int], now: Micros
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Who starts, and who came too late. What was interrupted had started in time."""
+    left = dict(left)
+    chosen: list[Candidate] = []
+    expired: list[Candidate] = []
+    for candidate in candidates:
+        rank, _, _, expires, queue = candidate
+        if expires is not None and expires < now and rank != FIRST:
+            expired.append(candidate)
+        elif len(chosen) < free and left.get(queue, 1) > 0:
+            chosen.append(candidate)
+            if queue in left:
+                left[queue] -= 1
+    return chosen, expired

@@ -1,0 +1,539 @@
+"""The SQLite store: two connections, each in a thread of its own, and the keeper beside them.
+
+    writer   every write of this process, gathered into shared transactions (`commit.py`)
+    reader   every read; never waits for a writer
+    keeper   heartbeat, recovery, and the look at whether anybody else has written
+
+The statements live in `queue`, `attempts`, `control`, `recovery` and `read`; here they are bound to
+the protocol, in its order.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import aiosqlite
+
+from inloop._errors import IllegalMove, NotOpen, StoreError, StoreFull, TaskNotFound
+from inloop._model import (
+    Added,
+    Ask,
+    Attempt,
+    AuditEntry,
+    By,
+    Ended,
+    Event,
+    Filter,
+    Grant,
+    Lanes,
+    Line,
+    LogLine,
+    Micros,
+    Move,
+    NewTask,
+    Owner,
+    Page,
+    Pause,
+    Progress,
+    Recovery,
+    State,
+    Task,
+    to_datetime,
+)
+from inloop._store import attempts, control, housekeeping, place, queue, read, recovery
+from inloop._store.commit import GroupCommit, Op, Outcome, Phase, Thread, run_on
+from inloop._store.keeper import Keeper
+from inloop._store.owners import NoTurnstile, Owners, Turnstile, boot_id, host
+from inloop._store.protocol import Done, Fenced
+from inloop._store.writer import Writer
+
+log = logging.getLogger("inloop")
+
+R = TypeVar("R")
+Read = Callable[[sqlite3.Connection], R]
+
+RESPONDS_WITHIN = 30_000_000
+OPENING_PATIENCE = 30.0
+
+REGISTER = """
+insert into inloop_owner (id, pid, host, boot, started, heartbeat, functions)
+values (:id, :pid, :host, :boot, :now, :now, :functions)
+returning n
+"""
+LEAVE = "update inloop_owner set closed = :now where n = :n and closed is null"
+
+# Raised by verbs before they have written anything: the transaction they are part of is whole.
+HARMLESS = (TaskNotFound, IllegalMove, Fenced)
+
+
+class SQLiteStore:
+    """A store in one SQLite file (or in memory, for one process)."""
+
+    def __init__(self, where: place.Place, durability: place.Durability) -> None:
+        self.place = where
+        self.durability = durability
+        self.me = 0
+        self._owners = None if where.path is None else Owners(where.path)
+        self._thread: Thread | None = None
+        self._reader: Thread | None = None
+        self._version = 0
+
+    # ---- opening and closing
+
+    async def open(
+        self, now: Callable[[], Micros], wake: Callable[[], None], functions: Sequence[str]
+    ) -> None:
+        self._now = now
+        self._wake = wake
+        self._functions = tuple(functions)
+        opening = asyncio.get_running_loop().create_task(self._open(), name="inloop-open")
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on opening; what it opens must not stay open.
+            opening.add_done_callback(self._opened_in_vain)
+            raise
+
+    def _opened_in_vain(self, opening: asyncio.Task[None]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._shut()
+
+    async def _open(self) -> None:
+        self._thread = Thread(self._connect_writer)
+        try:
+            await self._thread
+            self._reader = Thread(partial(place.connect, self.place, self.durability, writes=False))
+            await self._reader
+        except BaseException:
+            self._shut()
+            raise
+        self._group = GroupCommit(self._thread, self._transact)
+        _open_stores.add(self)
+        if self._owners is not None:
+            turnstile = Turnstile(self._owners.folder / "write.lock")
+            self._keeper = Keeper(
+                Writer(self.place, turnstile), self.durability, self._owners, self._now, self._wake
+            )
+            self._keeper.start(self.me)
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        """In the thread: look at the place, open it, migrate it, become an owner."""
+        place.prepare(self.place)
+        if self._owners is None:
+            return self._first_steps(NoTurnstile())
+        self._owners.prepare()
+        turnstile = Turnstile(self._owners.folder / "write.lock")
+        # Of several processes that start together one migrates, and the others wait for it.
+        door = Turnstile(self._owners.folder / "open.lock", patience=OPENING_PATIENCE)
+        try:
+            with door:
+                return self._first_steps(turnstile)
+        except BaseException:
+            turnstile.close()
+            raise
+        finally:
+            door.close()
+
+    def _first_steps(self, turnstile: Turnstile | NoTurnstile) -> sqlite3.Connection:
+        cx = place.connect(self.place, self.durability)
+        try:
+            place.refuse_newer(cx, self.place)
+            place.make_wal(cx, self.place, self.durability)
+            place.quick_check(cx, self.place)
+            self._writer = Writer(self.place, turnstile)
+            self._writer.run(cx, place.migrate)
+            self.me = self._writer.run(cx, self._register)
+        except BaseException:
+            cx.close()
+            raise
+        return cx
+
+    def _register(self, cx: sqlite3.Connection) -> int:
+        """Become an owner: the lock first, so that no row is ever seen without it."""
+        owner = str(uuid4())
+        if self._owners is not None:
+            self._owners.register(owner)
+        row = {
+            "id": owner, "pid": os.getpid(), "host": host(), "boot": boot_id(),
+            "now": self._now(), "functions": housekeeping.dump_names(self._functions),
+        }  # fmt: skip
+        (n,) = cx.execute(REGISTER, row).fetchone()
+        return int(n)
+
+    async def reopen_owner(self) -> None:
+        if self._owners is not None:
+            self._owners.release(unlink=False)
+        self.me = await self._write(self._register)
+        if self._owners is not None:
+            self._keeper.me = self.me
+
+    async def close(self, *, keep_lock: bool) -> None:
+        self._writer.turnstile.hurry = True
+        try:
+            leave = {"now": self._now(), "n": self.me}
+            if not keep_lock:
+                with contextlib.suppress(StoreError):
+                    await self._write(lambda cx: cx.execute(LEAVE, leave).rowcount)
+            await self._group.close()
+        finally:
+            if self._owners is not None and not keep_lock:
+                self._owners.release(unlink=True)
+            self._shut()
+            await self._threads_end()
+
+    def release(self) -> None:
+        if self._owners is not None:
+            self._owners.release(unlink=False)
+
+    async def abandon(self) -> None:
+        self._group.abandon()
+        await self._group.stopped()
+        if self._owners is not None:
+            self._owners.release(unlink=False)
+        self._shut()
+        await self._threads_end()
+
+    def _shut(self) -> None:
+        """Let every thread end; nobody waits for them here."""
+        _open_stores.discard(self)
+        if (keeper := getattr(self, "_keeper", None)) is not None:
+            keeper.stop()
+        for thread in (self._thread, self._reader):
+            if thread is not None and thread.is_running():
+                thread.stop()
+        if (writer := getattr(self, "_writer", None)) is not None:
+            writer.turnstile.close()
+
+    async def _threads_end(self) -> None:
+        threads = [self._thread, self._reader, getattr(self, "_keeper", None)]
+        for _ in range(100):
+            if not any(thread is not None and thread.is_running() for thread in threads):
+                return
+            await asyncio.sleep(0.01)
+        log.warning("inloop's threads for %s are still busy; they end by themselves", self.place)
+
+    # ---- writing
+
+    def _transact(self, cx: sqlite3.Connection, ops: list[Op]) -> list[Outcome]:
+        """In the thread: a batch in one transaction; if one operation is at fault, each in its own.
+
+        The usual batch pays for no savepoint, and a bad operation takes nobody with it.
+        """
+        ends = all(op.phase is Phase.END for op in ops)
+        run = self._writer.run_in_full if ends else self._writer.run
+        try:
+            return run(cx, lambda cx: self._apply(cx, ops))
+        except StoreFull as error:
+            if ends:
+                return [Outcome(None, error) for _ in ops]
+            return self._ends_at_least(cx, ops, error)
+        except StoreError as error:
+            return [Outcome(None, error) for _ in ops]
+        except Exception as error:
+            if len(ops) == 1:
+                return [Outcome(None, error)]
+            return [outcome for op in ops for outcome in self._transact(cx, [op])]
+
+    def _ends_at_least(
+        self, cx: sqlite3.Connection, ops: list[Op], error: StoreFull
+    ) -> list[Outcome]:
+        """On a full disk: what has run is written first; new work is refused."""
+        ends = [op for op in ops if op.phase is Phase.END]
+        saved = iter(self._transact(cx, ends) if ends else [])
+        return [next(saved) if op.phase is Phase.END else Outcome(None, error) for op in ops]
+
+    def _apply(self, cx: sqlite3.Connection, ops: list[Op]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for phase, group in groupby(ops, key=lambda op: op.phase):
+            items = [op.item for op in group]
+            if phase is Phase.END:
+                attempts.write_lines(cx, [line for _, lines in items for line in lines])
+                ours = attempts.end(cx, [move for move, _ in items], self.me)
+                outcomes += [Outcome(mine) for mine in ours]
+            elif phase is Phase.ADD:
+                outcomes += self._add(cx, items)
+            else:
+                outcomes += [_one(cx, work) for work in items]
+        return outcomes
+
+    def _add(
+        self, cx: sqlite3.Connection, items: list[tuple[list[NewTask], Lanes]]
+    ) -> list[Outcome]:
+        news = [new for some, _ in items for new in some]
+        added = iter(queue.add(cx, news, self.me, items[-1][1]))
+        return [Outcome([next(added) for _ in some]) for some, _ in items]
+
+    async def _write(self, work: Callable[[sqlite3.Connection], R], *, mark: bool = False) -> R:
+        result: R = await self._group.call(Phase.MARK if mark else Phase.REST, work)
+        return result
+
+    # ---- the hot path
+
+    def add(self, news: list[NewTask], lanes: Lanes, done: Done) -> None:
+        self._group.submit(Phase.ADD, (news, lanes), done)
+
+    async def add_within(self, connection: object, news: list[NewTask]) -> list[Added]:
+        if not isinstance(connection, aiosqlite.Connection):
+            raise TypeError(
+                f"connection={connection!r}: must be an aiosqlite connection to {self.place}, such "
+                f"as `await tasks.connect()`"
+            )
+        return await run_on(connection, partial(self._add_within, news))
+
+    def _add_within(self, news: list[NewTask], cx: sqlite3.Connection) -> list[Added]:
+        if not cx.in_transaction and cx.isolation_level is None:
+            raise ValueError("connection=: it has no open transaction; execute `begin immediate`")
+        self._require_same(cx)
+        try:
+            return queue.add(cx, news, None, _NOTHING)
+        except sqlite3.Error as error:
+            raise place.explain(error, self.place) from error
+
+    def _require_same(self, cx: sqlite3.Connection) -> None:
+        file = next(row[2] for row in cx.execute("pragma database_list") if row[1] == "main")
+        mine = self.place.path
+        if mine is None:
+            same = file == self._memory_name()
+        else:
+            same = bool(file) and os.path.samefile(file, mine)
+        if not same:
+            raise ValueError(
+                f"connection=: it is connected to {file or 'a database in memory'}, and the tasks "
+                f"are in {self.place}: a transaction cannot span both"
+            )
+
+    def _memory_name(self) -> str:
+        return self.place.uri.removeprefix("file:").partition("?")[0]
+
+    async def claim(self, lanes: Lanes, free: int, now: Micros) -> Grant:
+        return await self._write(lambda cx: queue.claim(cx, lanes, free, self.me, now))
+
+    def end(self, move: Move, lines: Sequence[Line], done: Done) -> None:
+        self._group.submit(Phase.END, (move, lines), done)
+
+    async def pause_mine(self, seq: int, attempt: int, by: By) -> bool:
+        mine = by._replace(writer=self.me)
+        return await self._write(lambda cx: attempts.pause(cx, seq, attempt, mine), mark=True)
+
+    async def resume_mine(self, seq: int, attempt: int, by: By, lanes: Lanes) -> bool | None:
+        mine = by._replace(writer=self.me)
+        return await self._write(
+            lambda cx: attempts.resume(cx, seq, attempt, mine, lanes), mark=True
+        )
+
+    async def answered(self, seq: int, attempt: int, verb: str) -> None:
+        row = {"seq": seq, "attempt": attempt, "owner": self.me, "verb": verb}
+        await self._write(lambda cx: cx.execute(attempts.ANSWERED, row).rowcount, mark=True)
+
+    async def note(
+        self, lines: Sequence[Line], progress: Sequence[tuple[int, int, Progress]]
+    ) -> None:
+        def write(cx: sqlite3.Connection) -> None:
+            attempts.write_lines(cx, lines)
+            attempts.write_progress(cx, progress, self.me)
+
+        await self._write(write, mark=True)
+
+    async def leave_running(self, now: Micros) -> None:
+        row = {"now": now, "owner": self.me}
+        await self._write(lambda cx: cx.execute(attempts.INTERRUPTED, row).rowcount)
+
+    async def has_changed(self) -> bool:
+        assert self._thread is not None
+        before, self._version = self._version, await self._thread.run(_data_version)
+        return before != self._version
+
+    async def asks(self) -> list[Ask]:
+        def look(cx: sqlite3.Connection) -> list[Ask]:
+            queue.require_open(cx, self.me)
+            return [Ask(*row) for row in cx.execute(attempts.ASKS, {"owner": self.me}).fetchall()]
+
+        return await self._read(look)
+
+    async def know(self, functions: Sequence[str]) -> None:
+        self._functions = tuple(functions)
+        await self._write(lambda cx: housekeeping.know(cx, self.me, functions))
+
+    async def hold(self, seq: int, attempt: int, by: By) -> bool:
+        mine = by._replace(writer=self.me)
+        return await self._write(lambda cx: attempts.hold(cx, seq, attempt, mine), mark=True)
+
+    async def hold_unknown(self, before: Micros, by: By) -> int:
+        mine = by._replace(writer=self.me)
+        return await self._write(lambda cx: housekeeping.hold_unknown(cx, before, mine))
+
+    # ---- control
+
+    async def control(self, verb: str, task_id: str, by: By) -> bool:
+        mine = by._replace(writer=self.me)
+        return await self._write(lambda cx: control.control(cx, verb, task_id, mine))
+
+    async def control_many(self, verb: str, ids: list[str], by: By) -> int:
+        mine = by._replace(writer=self.me)
+        return await self._write(lambda cx: control.control_many(cx, verb, ids, mine))
+
+    async def reschedule(self, task_id: str, at: Micros | None, by: By) -> bool:
+        mine = by._replace(writer=self.me)
+
+        def move(cx: sqlite3.Connection) -> bool:
+            done = control.reschedule(cx, control.find(cx, task_id), mine, at)
+            control.audit(cx, "reschedule", task_id, mine)
+            return done
+
+        return await self._write(move)
+
+    async def audit(self, action: str, target: str, by: By) -> None:
+        await self._write(lambda cx: control.audit(cx, action, target, by))
+
+    async def pause_queue(self, queue: str, until: Micros | None, by: By) -> None:
+        await self._write(lambda cx: control.pause_queue(cx, queue, until, by))
+
+    async def resume_queue(self, queue: str, by: By) -> None:
+        await self._write(lambda cx: control.resume_queue(cx, queue, by))
+
+    async def set_queue(self, name: str, concurrency: int | None, by: By) -> None:
+        await self._write(lambda cx: control.set_queue(cx, name, concurrency, by))
+
+    async def take_over(self, owner_id: str, by: By) -> int:
+        mine = by._replace(writer=self.me)
+        dead = await self._write(lambda cx: recovery.fence(cx, owner_id, mine))
+        page = partial(
+            recovery.recover_page, dead=dead, why=f"taken over by {by.actor}", by=mine, died=False
+        )
+        taken = 0
+        while n := await self._write(page):
+            taken += n
+        return taken
+
+    async def prune(self, before: dict[State, Micros], hidden: Micros, most: int) -> int:
+        return await self._write(lambda cx: housekeeping.prune(cx, before, hidden, most))
+
+    # ---- reads
+
+    async def _read(self, look: Read[R]) -> R:
+        if self._reader is None:
+            raise NotOpen("the store is not open")
+        try:
+            return await self._reader.run(look)
+        except sqlite3.Error as error:
+            raise place.explain(error, self.place) from error
+
+    async def get(self, task_id: str) -> Task:
+        return await self._read(lambda cx: read.get(cx, task_id))
+
+    async def ended(self, ids: Sequence[str]) -> dict[str, Ended | None]:
+        wanted = list(ids)
+        return await self._read(lambda cx: read.ended(cx, wanted))
+
+    async def find(self, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
+        return await self._read(lambda cx: read.find(cx, wanted, limit, cursor))
+
+    async def counts(self) -> dict[str, dict[State, int]]:
+        return await self._read(read.counts)
+
+    async def unfinished_due(self, now: Micros) -> int:
+        return await self._read(lambda cx: read.unfinished_due(cx, now))
+
+    async def attempts(self, task_id: str) -> list[Attempt]:
+        return await self._read(lambda cx: read.attempts(read.events(cx, task_id)))
+
+    async def events(self, task_id: str) -> list[Event]:
+        return await self._read(lambda cx: read.events(cx, task_id))
+
+    async def events_after(self, after: int, most: int) -> list[Event]:
+        return await self._read(lambda cx: read.events_after(cx, after, most))
+
+    async def last_event(self) -> int:
+        return await self._read(read.last_event)
+
+    async def logs(self, task_id: str, after: int, limit: int) -> list[LogLine]:
+        return await self._read(lambda cx: read.logs(cx, task_id, after, limit))
+
+    async def owners(self, now: Micros) -> list[Owner]:
+        return await self._read(lambda cx: self._list_owners(cx, now))
+
+    def _list_owners(self, cx: sqlite3.Connection, now: Micros) -> list[Owner]:
+        mine = self._owners.id if self._owners is not None else None
+        found = []
+        for row in cx.execute(read.OWNERS).fetchall():
+            id_, pid, at_host, boot, started, heartbeat, running = row
+            me = self._owners is None or id_ == mine
+            alive = (
+                True if me or self._owners is None else self._owners.is_alive(id_, boot, at_host)
+            )
+            found.append(
+                Owner(
+                    id=id_,
+                    pid=pid,
+                    host=at_host,
+                    started=to_datetime(started),
+                    heartbeat=to_datetime(heartbeat),
+                    alive=alive,
+                    responding=bool(alive) and now - heartbeat <= RESPONDS_WITHIN,
+                    running=running,
+                    me=me,
+                )
+            )
+        return found
+
+    async def recoveries(self, limit: int) -> list[Recovery]:
+        return await self._read(lambda cx: recovery.reports(cx, limit))
+
+    async def pauses(self, now: Micros) -> list[Pause]:
+        return await self._read(lambda cx: read.pauses(cx, now))
+
+    async def audits(self, before: int, limit: int) -> list[AuditEntry]:
+        return await self._read(lambda cx: read.audits(cx, before, limit))
+
+    def connect(self) -> aiosqlite.Connection:
+        """Not yet connected: `await` it, or enter it with `async with`."""
+        return Thread(self._connect_app)
+
+    def _connect_app(self) -> sqlite3.Connection:
+        cx = place.connect(self.place, self.durability)
+        cx.execute("pragma busy_timeout = 5000")
+        # An app's writers take SQLite's lock, not our turnstile: they leave checkpoints to us.
+        cx.execute("pragma wal_autocheckpoint = 0")
+        cx.isolation_level = "IMMEDIATE"
+        return cx
+
+
+_NOTHING = Lanes(frozenset(), {})
+
+
+def _one(cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Outcome:
+    try:
+        return Outcome(work(cx))
+    except HARMLESS as error:
+        return Outcome(None, error)
+
+
+def _data_version(cx: sqlite3.Connection) -> int:
+    (version,) = cx.execute("pragma data_version").fetchone()
+    return int(version)
+
+
+# ---- fork -----------------------------------------------------------------------------------
+
+_open_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_forked: list[SQLiteStore] = []
+
+
+def _after_fork_in_child() -> None:
+    """A child must not free its parent's lock, nor touch or close its connections."""
+    for store in list(_open_stores):
+        _forked.append(store)
+        if store._owners is not None:
+            store._owners.forget()
+    _open_stores.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -78,5 +78,10 @@ class Gate:
         # A future of this driver's own: cancelling it must not reach others who wait to pass.
         opening = self._opening()
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        opening.add_done_callback(lambda _: mine.done() or mine.set_result(None))
+
+        def let_go(_: asyncio.Future[None]) -> None:
+            if not mine.done():
+                mine.set_result(None)
+
+        opening.add_done_callback(let_go)
         yield from mine.__await__()

@@ -11,7 +11,8 @@ The engine's own request decides, not what the code raised:
     interrupt     succeeded                         queued, before all others, no failure counted
 """
 
-from dataclasses import dataclass
+from asyncio import CancelledError
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Protocol
 
@@ -94,54 +95,26 @@ def decide(claimed: Claimed, end: End, at: Circumstances) -> Move:
 def _succeeded(claimed: Claimed, end: Returned, at: Circumstances) -> Move:
     late = {Stop.CANCEL: "cancellation ignored", Stop.TIMEOUT: "finished after its timeout"}
     reason = late.get(at.request.stop) if at.request else None
-    return Move(
-        seq=claimed.seq,
-        task_id=claimed.id,
-        expects=at.expects,
-        attempt=claimed.attempt,
-        to=State.SUCCEEDED,
-        at=at.now,
-        failures=claimed.failures,
-        result=end.result,
-        reason=reason,
-        expires=claimed.expires,
-        progress=at.progress,
-    )
+    return _move(claimed, at, State.SUCCEEDED, result=end.result, reason=reason)
 
 
 def _cancelled(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
     assert at.request is not None
-    return Move(
-        seq=claimed.seq,
-        task_id=claimed.id,
-        expects=at.expects,
-        attempt=claimed.attempt,
-        to=State.CANCELLED,
-        at=at.now,
-        failures=claimed.failures,
-        error=None if end.text.type == "CancelledError" else end.text,
+    as_asked = isinstance(end.error, CancelledError | StrayCancellation)
+    return _move(
+        claimed,
+        at,
+        State.CANCELLED,
+        error=None if as_asked else end.text,
         actor=at.request.actor,
         reason=at.request.reason,
-        expires=claimed.expires,
-        progress=at.progress,
     )
 
 
 def _interrupted(claimed: Claimed, at: Circumstances) -> Move:
     assert at.request is not None
-    return Move(
-        seq=claimed.seq,
-        task_id=claimed.id,
-        expects=at.expects,
-        attempt=claimed.attempt,
-        to=State.QUEUED,
-        at=at.now,
-        failures=claimed.failures,
-        first=True,
-        reason=at.request.reason or "interrupted",
-        expires=claimed.expires,
-        progress=at.progress,
-    )
+    reason = at.request.reason or "interrupted"
+    return _move(claimed, at, State.QUEUED, first=True, reason=reason)
 
 
 def _failed(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
@@ -150,19 +123,12 @@ def _failed(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
     if delay is not None:
         due = at.now + round(delay * 1e6)
         return _again(claimed, at, due, failures, reason=reason, error=end.text)
-    return Move(
-        seq=claimed.seq,
-        task_id=claimed.id,
-        expects=at.expects,
-        attempt=claimed.attempt,
-        to=State.FAILED,
-        at=at.now,
-        failures=failures,
-        error=end.text,
-        reason=reason,
-        expires=claimed.expires,
-        progress=at.progress,
-    )
+    return _move(claimed, at, State.FAILED, failures=failures, error=end.text, reason=reason)
+
+
+def held(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
+    """A task that its function cannot take (any more): it waits for a person's decision."""
+    return _move(claimed, at, State.HELD, error=end.text, reason=end.text.message)
 
 
 def _delay(
@@ -184,18 +150,37 @@ def _again(
     reason: str | None,
     error: ErrorText | None = None,
 ) -> Move:
+    # `expires` counts from due: a task that was worth starting is given the same time again.
     expires = None if claimed.expires is None else due + claimed.expires - claimed.due
+    move = _move(claimed, at, State.SCHEDULED, failures=failures, error=error, reason=reason)
+    return replace(move, due=due, expires=expires)
+
+
+def _move(
+    claimed: Claimed,
+    at: Circumstances,
+    to: State,
+    *,
+    failures: int | None = None,
+    first: bool = False,
+    result: str | None = None,
+    error: ErrorText | None = None,
+    reason: str | None = None,
+    actor: str = "engine",
+) -> Move:
     return Move(
         seq=claimed.seq,
         task_id=claimed.id,
         expects=at.expects,
         attempt=claimed.attempt,
-        to=State.SCHEDULED,
+        to=to,
         at=at.now,
-        failures=failures,
-        due=due,
+        failures=claimed.failures if failures is None else failures,
+        first=first,
+        result=result,
         error=error,
         reason=reason,
-        expires=expires,
+        actor=actor,
+        expires=claimed.expires,
         progress=at.progress,
     )

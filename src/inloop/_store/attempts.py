@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from inloop import _texts as texts
 from inloop._model import FINAL, By, Lanes, Line, Move, Progress
-from inloop._store import texts
 from inloop._store.queue import FIRST, RUNNING, limits
 from inloop._store.rows import chunks, values
 
@@ -85,6 +85,12 @@ INTERRUPTED = """
 update inloop_task
 set asked = 'interrupt', moved = :now, actor = 'engine', reason = 'shutdown', writer = :owner
 where owner = :owner and state in ('running', 'waiting') and asked is not 'cancel'
+"""
+
+# A paused task outlives its owner, and stays paused; one that was just asked to resume goes on by
+# way of recovery.
+LEAVE_PAUSED = """
+update inloop_task set owner = null where owner = :owner and state = 'paused' and asked is null
 """
 
 ASKS = """

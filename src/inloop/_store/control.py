@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from inloop import _texts as texts
 from inloop._errors import IllegalMove, TaskNotFound
 from inloop._model import FINAL, By, ErrorText, Micros, State
-from inloop._store import texts
 from inloop._store.queue import FIRST, HOLDER
 
 

@@ -122,7 +122,11 @@ class Store(Protocol):
         ...
 
     async def leave_running(self, now: Micros) -> None:
-        """Mark what still runs at shutdown as interrupted, for whoever recovers it."""
+        """At shutdown: mark what still runs as interrupted, and let go of what is paused."""
+        ...
+
+    async def mend(self) -> None:
+        """After a `StoreError`: open anew what may be broken."""
         ...
 
     async def has_changed(self) -> bool:

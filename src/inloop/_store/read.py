@@ -7,6 +7,7 @@ import sqlite3
 from datetime import timedelta
 from typing import Any
 
+from inloop import _texts as texts
 from inloop._errors import TaskNotFound
 from inloop._model import (
     Attempt,
@@ -23,7 +24,6 @@ from inloop._model import (
     Task,
     to_datetime,
 )
-from inloop._store import texts
 
 COLUMNS = """
 t.seq, t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.failures, t.due, t.created, t.moved,

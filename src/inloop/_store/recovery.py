@@ -8,9 +8,10 @@ import json
 import sqlite3
 from typing import Any, NamedTuple
 
+from inloop import _texts as texts
 from inloop._errors import IllegalMove
 from inloop._model import FINAL, By, ErrorText, Recovered, Recovery, State, to_datetime
-from inloop._store import control, texts
+from inloop._store import control
 from inloop._store.queue import FIRST
 
 PAGE = 500
@@ -46,6 +47,8 @@ def decide(orphan: Orphan, *, died: bool) -> Fate:
     deaths = orphan.deaths
     if orphan.asked == "cancel":
         return Fate(State.CANCELLED, deaths, "it had been asked to stop")
+    if orphan.state == State.PAUSED and orphan.asked == "resume":
+        return Fate(State.QUEUED, deaths, "it had been asked to resume", first=True)
     if orphan.state == State.PAUSED:
         return Fate(State.PAUSED, deaths, "it was paused and stays so")
     if orphan.state == State.WAITING:

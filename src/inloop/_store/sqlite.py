@@ -343,8 +343,15 @@ class SQLiteStore:
         await self._write(write, mark=True)
 
     async def leave_running(self, now: Micros) -> None:
-        row = {"now": now, "owner": self.me}
-        await self._write(lambda cx: cx.execute(attempts.INTERRUPTED, row).rowcount)
+        def leave(cx: sqlite3.Connection) -> None:
+            cx.execute(attempts.INTERRUPTED, {"now": now, "owner": self.me})
+            cx.execute(attempts.LEAVE_PAUSED, {"owner": self.me})
+
+        await self._write(leave)
+
+    async def mend(self) -> None:
+        assert self._thread is not None
+        await self._thread.reconnect()
 
     async def has_changed(self) -> bool:
         assert self._thread is not None

@@ -1,0 +1,480 @@
+"""TaskManager: declares task functions, opens and closes, and wires the parts. The only place that
+does."""
+
+import asyncio
+import contextvars
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from inloop import _context
+from inloop._clock import Clock, SystemClock
+from inloop._codec import MAX_SIZE, Coder
+from inloop._engine import Engine, Settings
+from inloop._errors import NotOpen
+from inloop._events import Feed, Listener, Outcomes
+from inloop._function import (
+    AsyncTaskFunction,
+    Key,
+    OnCrash,
+    Options,
+    SyncTaskFunction,
+    TaskFunction,
+    as_key,
+    check_function,
+    check_priority,
+    check_retry,
+    check_tags,
+    check_text,
+    duration,
+    to_whole,
+)
+from inloop._handle import TaskHandle
+from inloop._logs import gathering
+from inloop._model import Added, Micros, NewTask, State
+from inloop._retry import NEVER, Retry
+from inloop._store import open_store
+from inloop._store.place import Durability
+from inloop._verbs import Verbs, check_slots
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+Retention = timedelta | Mapping[State | str, timedelta | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What a queue may do. concurrency: its tasks that run at once, over all processes."""
+
+    concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.concurrency is not None:
+            check_slots(self.concurrency, "concurrency", least=0)
+
+
+class Namespace:
+    """A plain namespace for what tasks need: pools, clients, settings."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"tasks.state has no {name!r}: set it before a task needs it")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+class TaskManager(Verbs):
+    """Durable background tasks in this process's event loop."""
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] = "inloop.db",
+        *,
+        name: str | None = None,
+        concurrency: int = 100,
+        queues: Mapping[str, Queue] | None = None,
+        durability: Durability = "full",
+        retention: Retention = timedelta(days=7),
+        grace: float | timedelta = 10.0,
+        work: bool = True,
+        capture_logs: int = logging.INFO,
+        max_lag: float | timedelta = 0.1,
+        max_size: int = MAX_SIZE,
+        clock: Clock | None = None,
+    ) -> None:
+        """Describe a manager; nothing is opened or touched before it is entered.
+
+        store: a path, ":memory:" (this process only, keeps nothing) or sqlite:///path. name: shown
+        to people; default: the store's. concurrency: tasks that run at once in this process.
+        queues: limits of named queues; others exist on first use. durability: "full" survives power
+        loss, "normal" the death of any process. retention: how long ended tasks are kept, one
+        duration or one per final state; None: for ever. grace: seconds that running tasks get at
+        shutdown (the environment's INLOOP_GRACE goes before it). work=False: enqueue and control
+        only. capture_logs: the least level of log records that become a task's log. max_lag:
+        seconds of event-loop lag above which no task is started. max_size: bytes of one task's
+        arguments, and of its result. Raises `TypeError` or `ValueError` for what cannot be meant.
+        """
+        if durability not in ("full", "normal"):
+            raise ValueError(f"durability={durability!r}: must be 'full' or 'normal'")
+        self._store = open_store(store, durability)
+        self.name = check_text(name, "name") if name is not None else os.fspath(store)
+        self.state = Namespace()
+        self._grace = duration(grace, "grace", least=0.0)
+        self._max_size = check_slots(max_size, "max_size") if max_size < 1_000_000 else max_size
+        self._clock: Clock = clock or SystemClock()
+        self._settings = Settings(
+            concurrency=check_slots(concurrency, "concurrency"),
+            limits=_limits(queues or {}),
+            retention=_retention(retention),
+            work=bool(work),
+            capture_logs=int(capture_logs),
+            max_lag=duration(max_lag, "max_lag"),
+        )
+        self._functions: dict[str, TaskFunction[Any, Any]] = {}
+        self._outcomes = Outcomes()
+        self._feed = Feed()
+        self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._accepts = False
+
+    def __repr__(self) -> str:
+        return f"<TaskManager {self.name!r}>"
+
+    # ---- declaring
+
+    @overload
+    def task(  # type: ignore[overload-overlap] # `async def` goes first, and a coroutine is an R too
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> SyncTaskFunction[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        retry: Retry = NEVER,
+        timeout: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        key: str | Key | Callable[..., str | None] | None = None,
+        on_crash: OnCrash = "rerun",
+        runs_in: Literal["loop", "thread"] | None = None,
+        tags: tuple[str, ...] | list[str] = (),
+    ) -> "Decorator": ...
+
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        retry: Retry = NEVER,
+        timeout: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        key: str | Key | Callable[..., str | None] | None = None,
+        on_crash: OnCrash = "rerun",
+        runs_in: Literal["loop", "thread"] | None = None,
+        tags: tuple[str, ...] | list[str] = (),
+    ) -> Any:
+        """Declare a task function; as `@tasks.task` or with options, `@tasks.task(queue="mail")`.
+
+        name: kept with stored tasks; default: the function's qualified name, which survives moving
+        its module. queue: its lane. priority: higher runs first within the queue. retry: when a
+        failure is tried again; default: never. timeout: seconds of running per attempt, counted
+        only while it holds a slot; None: no limit. expires: seconds after it is due when it is no
+        longer worth starting; None: never. key: a template such as "mail:{user_id}", a function of
+        the arguments, or `Key(...)`: at most one unfinished task has it. on_crash: what happens if
+        its process dies while it runs. runs_in: "loop" for `async def`, "thread" for `def`. tags:
+        words to find it by. Raises `TypeError` or `ValueError` for what cannot be meant, also for
+        a second function of the same name.
+        """
+        if on_crash not in ("rerun", "fail", "hold"):
+            raise ValueError(f"on_crash={on_crash!r}: must be 'rerun', 'fail' or 'hold'")
+        make = partial(
+            Options,
+            queue=check_text(queue, "queue"),
+            priority=check_priority(priority),
+            retry=check_retry(retry),
+            timeout=None if timeout is None else duration(timeout, "timeout"),
+            expires=None if expires is None else duration(expires, "expires"),
+            key=None if key is None else as_key(key),
+            on_crash=on_crash,
+            tags=check_tags(tags),
+        )
+
+        def declare(function: Callable[..., Any]) -> TaskFunction[Any, Any]:
+            is_async = check_function(function, runs_in)
+            options = make(name=check_text(name or function.__qualname__, "name"))
+            kind = AsyncTaskFunction if is_async else SyncTaskFunction
+            declared: TaskFunction[Any, Any] = kind(self, function, options)
+            return self._declare(declared)
+
+        return declare if function is None else declare(function)
+
+    def _declare(self, declared: TaskFunction[Any, Any]) -> TaskFunction[Any, Any]:
+        known = self._functions.get(declared.name)
+        if known is not None and not _is_reload(known.function, declared.function):
+            raise ValueError(
+                f"two task functions are named {declared.name!r}: {_where(known.function)} and "
+                f"{_where(declared.function)}; give one of them @tasks.task(name=…)"
+            )
+        self._functions[declared.name] = declared
+        if self._engine is not None:
+            self._engine.declare()
+        return declared
+
+    # ---- opening and closing
+
+    async def __aenter__(self) -> "TaskManager":
+        loop = _running_loop()
+        if self._engine is not None and self._pid == os.getpid():
+            raise RuntimeError(
+                f"{self!r} is open already{'' if loop is self._loop else ' in another event loop'}:"
+                f" enter it once, and close it before it is entered again"
+            )
+        engine = Engine(
+            self._store, self._clock, self._functions, self._settings, self._outcomes, self._feed
+        )
+        self._engine, self._loop, self._pid = engine, loop, os.getpid()
+        gathering.begin(self._settings.capture_logs)
+        try:
+            await engine.open()
+        except BaseException:
+            self._closed()
+            raise
+        self._accepts = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        if self._engine is None:
+            return
+        try:
+            await self._engine.close(_grace(self._grace))
+        finally:
+            self._closed()
+
+    def _closed(self) -> None:
+        self._engine = self._loop = None
+        self._accepts = False
+        self._outcomes = Outcomes()
+        self._feed = Feed()
+        gathering.end()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Open while the app runs: `FastAPI(lifespan=tasks.lifespan)`."""
+        async with self:
+            yield
+
+    async def _ready(self) -> None:
+        """`NotOpen` unless this is the manager's loop; waits while the calling task is paused."""
+        if not self._accepts or self._pid != os.getpid() or _loop_or_none() is not self._loop:
+            raise NotOpen(self._why_not_open())
+        attempt = _context.inside.get()
+        if attempt is not None:
+            await attempt.passed()
+
+    def _why_not_open(self) -> str:
+        if self._engine is not None and self._pid != os.getpid():
+            return (
+                f"{self!r} was opened by process {self._pid}, and this is its fork {os.getpid()}: "
+                f"open a manager of its own here"
+            )
+        if self._engine is not None and self._accepts:
+            return f"{self!r} is open in another event loop: use it there"
+        return (
+            f"{self!r} is not open: give the app lifespan=tasks.lifespan, or use it within "
+            f"`async with tasks:`"
+        )
+
+    # ---- enqueueing
+
+    async def _add(
+        self, function: TaskFunction[P, R], news: list[NewTask], connection: object
+    ) -> list[TaskHandle[R]]:
+        engine = self._engine
+        assert engine is not None
+        if connection is not None:
+            added = await self._store.add_within(connection, news)
+            return [self._handle(function, one) for one in added]
+        if len(news) == 1:
+            news[0].start = news[0].due <= news[0].created and engine.reserve(news[0])
+        # Held before the task exists: it may end before this coroutine goes on.
+        outcomes = [self._outcomes.of(new.id) for new in news]
+        answer: asyncio.Future[list[Added]] = asyncio.get_running_loop().create_future()
+
+        def done(added: list[Added] | None, error: BaseException | None) -> None:
+            # Also if nobody waits any more: a slot was kept, and the task may have been claimed.
+            engine.added(news, added)
+            if answer.done():
+                return
+            if error is None and added is not None:
+                answer.set_result(added)
+            else:
+                answer.set_exception(error or RuntimeError("the store gave no answer"))
+
+        try:
+            self._store.add(news, engine.lanes, done)
+        except BaseException:
+            engine.added(news, None)
+            raise
+        added = await answer
+        handles = [self._handle(function, one) for one in added]
+        del outcomes
+        return handles
+
+    def _handle(self, function: TaskFunction[P, R], added: Added) -> TaskHandle[R]:
+        outcome = self._outcomes.of(added.id)
+        return TaskHandle(self, added.id, function.decode_result, outcome, created=added.created)
+
+    @overload
+    def handle(self, task_id: str) -> TaskHandle[object]: ...
+    @overload
+    def handle(self, task_id: str, *, returns: TaskFunction[..., R]) -> TaskHandle[R]: ...
+    @overload
+    def handle(self, task_id: str, *, returns: type[R]) -> TaskHandle[R]: ...
+
+    def handle(
+        self, task_id: str, *, returns: TaskFunction[..., Any] | type[Any] | None = None
+    ) -> TaskHandle[Any]:
+        """A handle to a task by its id; nothing is read before it is used.
+
+        returns: the task function, or the type, to decode the result by; None: plain JSON values.
+        """
+        if isinstance(returns, TaskFunction):
+            decode: Callable[[str], Any] = returns.decode_result
+        else:
+            decode = Coder.of(object if returns is None else returns).decode
+        task_id = check_text(task_id, "id")
+        return TaskHandle(self, task_id, decode, self._outcomes.of(task_id))
+
+    # ---- for handles and verbs
+
+    def _is_running(self, task_id: str) -> bool:
+        return self._engine is not None and self._engine.is_running(task_id)
+
+    def _now(self) -> Micros:
+        return self._clock.now()
+
+    def _poke(self) -> None:
+        if self._engine is not None:
+            self._engine.poke()
+
+    def _retained(self, now: Micros) -> dict[State, Micros]:
+        return {s: now - keep for s, keep in self._settings.retention.items() if keep is not None}
+
+    def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        assert self._engine is not None
+        return self._engine.threads.call(contextvars.copy_context(), work)
+
+    @asynccontextmanager
+    async def _listen(self, task_id: str | None) -> AsyncIterator[Listener]:
+        await self._ready()
+        async with self._feed.listen(self._store.last_event, task_id) as listener:
+            yield listener
+
+    def subscribe(self) -> AbstractAsyncContextManager[Listener]:
+        """`async with tasks.subscribe() as events: async for event in events:` — all events, live.
+
+        Events of every process, in the order they were stored, from entering on. A subscriber who
+        falls 10,000 behind loses the oldest; `events.lost` counts them.
+        """
+        return self._listen(None)
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Wait until no task is running, queued, or due.
+
+        timeout: seconds; None waits for ever; then `TimeoutError`. Tasks that are scheduled for
+        later, paused or held are not waited for.
+        """
+        await self._ready()
+        async with asyncio.timeout(timeout):
+            while await self._store.unfinished_due(self._now()):
+                await asyncio.sleep(0.02)
+
+    def connect(self) -> Any:
+        """A connection of the app's own to the same database file, set up rightly.
+
+        Use it as `async with tasks.connect() as db:` or `db = await tasks.connect()`. Writing
+        begins a transaction by itself (`begin immediate`); end it with `await db.commit()`.
+        """
+        return self._store.connect()
+
+
+class Decorator:
+    """What `@tasks.task(...)` returns, for type checkers: it takes the function."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # as above
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncTaskFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        raise TypeError("Decorator is a name for type checkers")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    loop = _loop_or_none()
+    if loop is None:
+        raise RuntimeError(
+            "inloop needs a running asyncio event loop; it does not run on trio or without a loop"
+        )
+    return loop
+
+
+def _loop_or_none() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _grace(grace: float) -> float:
+    said = os.environ.get("INLOOP_GRACE")
+    if not said:
+        return grace
+    try:
+        return duration(float(said), "INLOOP_GRACE", least=0.0)
+    except ValueError as error:
+        raise ValueError(f"INLOOP_GRACE={said!r}: must be seconds, 0 or more") from error
+
+
+def _limits(queues: Mapping[str, Queue]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, queue in queues.items():
+        check_text(name, "queues")
+        if not isinstance(queue, Queue):
+            raise TypeError(f"queues[{name!r}]={queue!r}: must be Queue(concurrency=…)")
+        if queue.concurrency is not None:
+            found[name] = queue.concurrency
+    return found
+
+
+def _retention(retention: Retention) -> dict[State, Micros | None]:
+    if retention is None or isinstance(retention, timedelta):
+        return dict.fromkeys(_FINAL, _keep(retention))
+    if not isinstance(retention, Mapping):
+        raise TypeError(f"retention={retention!r}: must be a timedelta, or one per final state")
+    found: dict[State, Micros | None] = {}
+    for state, keep in retention.items():
+        if state not in _FINAL:
+            raise ValueError(
+                f"retention={{{state!r}: …}}: the final states are {', '.join(_FINAL)}"
+            )
+        found[State(state)] = _keep(keep)
+    return dict.fromkeys(_FINAL, _keep(timedelta(days=7))) | found
+
+
+def _keep(keep: timedelta | None) -> Micros | None:
+    return None if keep is None else to_whole(duration(keep, "retention", least=0.0))
+
+
+def _is_reload(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _where(function: Callable[..., Any]) -> str:
+    code = function.__code__
+    return (
+        f"{function.__module__}.{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+    )

@@ -57,6 +57,7 @@ from inloop._signature import (
     is_required,
     peel,
     scope_of,
+    substitute,
     variadic_hint,
 )
 
@@ -366,9 +367,11 @@ FLOAT = _native("float", float, _write_float, _read_float, "bool", "int", "$0x",
 STR = _native("str", str, _write_str, _read("str", str))
 
 
-def _text(cls: type, write: Callable[[Any], str], read: Callable[[str], object]) -> Node:
+def _text(
+    cls: type, write: Callable[[Any], str], read: Callable[[str], object], name: str = ""
+) -> Node:
     """A scalar that is written as text."""
-    name = cls.__name__
+    name = name or cls.__name__
 
     def encode(value: Any, room: Room) -> object:
         if type(value) is not cls:
@@ -406,8 +409,7 @@ def _bytes(cls: type[bytes] | type[bytearray]) -> Node:
 def _path(cls: type) -> Node:
     # `Path` makes a PosixPath or a WindowsPath; PathLike, which makes nothing, is read as Path.
     cls = Path if cls is PathLike else cls
-    node = _text(type(cls()), lambda path: _encodable(str(path)), cls)
-    return replace(node, name=cls.__name__)
+    return _text(type(cls()), lambda path: _encodable(str(path)), cls, cls.__name__)
 
 
 def _write_moment(moment: datetime | time) -> str:
@@ -1045,21 +1047,25 @@ class _Compiler:
     """Compiles one hint. `scope` looks up the names that are still strings inside of it."""
 
     def __init__(self, scope: dict[str, Any]) -> None:
-        self.scope = scope
+        self.given = self.scope = scope
         self.scoped = False  # the node depends on the scope, so it must not be shared by hint
         self.records: dict[object, Node] = {}
         self.open: dict[object, Node] = {}  # aliases that are being compiled
+        self.expanded: set[object] = set()  # aliases that became members of the union around
 
     def node(self, hint: Any) -> Node:
         hint = peel(hint)
-        known = _SCALARS.get(hint) or self.records.get(hint) or self.open.get(hint)
+        try:
+            known = _SCALARS.get(hint) or self.records.get(hint) or self.open.get(hint)
+        except TypeError:  # unhashable: Callable[[…], …]
+            return _unsupported(hint)
         return known or self._make(hint, get_origin(hint) or hint, get_args(hint))
 
     def _make(self, hint: Any, origin: Any, args: tuple[Any, ...]) -> Node:
         if origin in (Union, types.UnionType, typing.Literal):
             return self._union(hint)
         if is_alias(hint):
-            return self._alias(hint, lambda: alias_value(hint))
+            return self._alias(hint, origin.__name__, lambda: alias_value(hint))
         if isinstance(hint, str | typing.ForwardRef):
             return self._forward(hint)
         if origin in _MAPPINGS:
@@ -1070,37 +1076,37 @@ class _Compiler:
         if origin is tuple:
             # get_args says () of `tuple[()]` as of plain `tuple`.
             return _array(tuple, [] if hint == tuple[()] else self.node((*args, Any)[0]))
-        item = self.node(args[0]) if args else ANY
         if origin in _ARRAYS:
-            return _array(origin, item)
+            return _array(origin, self.node((*args, Any)[0]))
         if origin in _ABSTRACT:
+            item = self.node((*args, Any)[0])
             concrete = [_array(cls, item) for cls in _ABSTRACT[origin]]
             tags = [cls.__name__ for cls in _ABSTRACT[origin]]
             return _union(f"{origin.__name__}[{item.name}]", concrete, tags, lead=True)
         return self._class(hint, origin) if isinstance(origin, type) else _unsupported(hint)
 
     def _union(self, hint: Any) -> Node:
+        outer, self.expanded = self.expanded, set(self.expanded)
         hints = list(dict.fromkeys(self._members(hint)))
-        nodes = [self.node(one) for one in hints if get_origin(one) is not typing.Literal]
-        tags = [node.name for node in nodes]
-        for i, one in enumerate(one for one in hints if get_origin(one) is not typing.Literal):
-            if tags.count(tags[i]) > 1:  # two classes of one name
-                tags[i] = repr(one)
-        values = [
-            value for one in hints if get_origin(one) is typing.Literal for value in get_args(one)
+        literals = [one for one in hints if get_origin(one) is typing.Literal]
+        others = [one for one in hints if get_origin(one) is not typing.Literal]
+        nodes = [self.node(one) for one in others]
+        names = [node.name for node in nodes]
+        # Two classes of one name are told apart by their modules.
+        tags = [
+            name if names.count(name) == 1 else repr(one)
+            for name, one in zip(names, others, strict=True)
         ]
+        values = [value for one in literals for value in get_args(one)]
         for cls in dict.fromkeys(map(type, values)):
             base = self.node(cls)
-            if base not in nodes:
+            if base not in nodes:  # else it takes them anyway
                 nodes.append(_only(base, [value for value in values if type(value) is cls]))
                 tags.append(base.name)
+        self.expanded = outer
         if len(set(tags)) < len(tags):
             return _unsupported(hint)
-        name = " | ".join(
-            _title(one) if get_origin(one) is typing.Literal else self.node(one).name
-            for one in hints
-        )
-        return _union(name, nodes, tags)
+        return _union(" | ".join([*names, *map(_title, literals)]), nodes, tags)
 
     def _members(self, hint: Any) -> Iterable[Any]:
         """The members of a union and of the unions within it."""
@@ -1108,28 +1114,35 @@ class _Compiler:
         if get_origin(hint) in (Union, types.UnionType):
             for one in get_args(hint):
                 yield from self._members(one)
-        elif is_alias(hint) and hint not in self.open:
+        elif is_alias(hint) and hint not in self.open and hint not in self.expanded:
+            self.expanded.add(hint)
             yield from self._members(alias_value(hint))
         else:
             yield hint
 
-    def _alias(self, key: object, value: Callable[[], Any]) -> Node:
+    def _alias(self, key: Any, name: str, value: Callable[[], Any]) -> Node:
         """An alias may contain itself: until it is known, a node that looks it up when called."""
-        self.open[key] = Node(
-            _title(key),
-            lambda value, room: node.encode(value, room),
-            lambda wire: node.decode(wire),
-            _ALL,
-        )
-        node = self.node(value())
+        node = Node(name, _write_any, _read_any, _ALL)
+        records = self.records
+        for _ in range(3):  # what it is inside depends on what it is outside: until that is stable
+            self.open[key] = known = replace(
+                node,
+                name=name,
+                encode=lambda value, room: node.encode(value, room),
+                decode=lambda wire: node.decode(wire),
+            )
+            self.records = dict(records)
+            node = self.node(value())
+            if (node.kinds, node.plain) == (known.kinds, known.plain):
+                break
         del self.open[key]
         return node
 
     def _forward(self, hint: str | typing.ForwardRef) -> Node:
         text = hint if isinstance(hint, str) else hint.__forward_arg__
-        self.scoped = True
-        known = self.open.get((text, id(self.scope)))
-        return known or self._alias((text, id(self.scope)), lambda: evaluate(text, self.scope))
+        scope, key = self.scope, (text, id(self.scope))
+        self.scoped |= scope is self.given
+        return self.open.get(key) or self._alias(key, text, lambda: evaluate(text, scope))
 
     def _class(self, hint: Any, cls: Any) -> Node:
         if issubclass(cls, Enum):
@@ -1171,9 +1184,8 @@ def node_of(hint: object, scope: dict[str, Any] | None = None) -> Node:
     """The compiled hint; compiled once, if it means the same everywhere."""
     compiler = _Compiler(scope or {})
     try:
-        if hint in _NODES:
-            return _NODES[hint]
-        node = compiler.node(hint)
+        hint = substitute(hint, {})  # no Annotated left anywhere: what it holds may be unhashable
+        node = _NODES.get(hint) or compiler.node(hint)
     except Exception as error:  # an annotation can be anything, and is no reason to fail here
         return _unsupported(Unresolved(repr(hint), f"{type(error).__name__}: {error}"))
     if not compiler.scoped:
@@ -1287,7 +1299,7 @@ class Signature(Binder):
         try:
             return _finish(wire, limit)
         except Exception as error:
-            raise self._refusal("all arguments together", error) from cause(error)
+            raise self._refusal("the call", error) from cause(error)
 
     def decode(self, text: str) -> tuple[tuple[object, ...], dict[str, object]]:
         """Positional and keyword arguments to call the function with.

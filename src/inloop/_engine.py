@@ -55,6 +55,8 @@ UNKNOWN_FOR = 10 * MINUTE
 # What was deleted can be restored for at least so long.
 UNDO_FOR = 1 * MINUTE
 PRUNED_AT_ONCE = 500
+# Between two batches, so that pruning a million rows delays nobody.
+PRUNE_PAUSE = 50_000
 RETRY_STORE_AFTER = 0.5
 LATE_AGAIN_AFTER = 0.05
 
@@ -107,6 +109,9 @@ class Engine:
         self._look = False
         self._next_due: Micros | None = None
         self._next_chores: Micros = 0
+        self._next_prune: Micros | None = 0
+        self._has_strangers = False
+        self._waits = False
         self._closing = False
         self._closed = False
         self._services: list[asyncio.Task[None]] = []
@@ -119,7 +124,6 @@ class Engine:
         self._base = contextvars.copy_context()
         self.declare()
         await self._store.open(self._clock.now, self._wake_from_thread, sorted(self._functions))
-        self._next_chores = self._clock.now()
         self.lag.start()
         for name, service in (
             ("engine", self._serve),
@@ -173,7 +177,9 @@ class Engine:
                 delay = RETRY_STORE_AFTER
                 with contextlib.suppress(StoreError):
                     await self._store.mend()
+            self._waits = True
             await self._clock.wait(self._wake, delay)
+            self._waits = False
 
     async def _pass(self) -> float | None:
         """One pass; the seconds until the next is due, None: when woken."""
@@ -191,10 +197,13 @@ class Engine:
     def _until_next(self) -> float | None:
         if self._wake.is_set():
             return 0.0
-        due = self._next_chores
-        if self._next_due is not None and self._settings.work:
-            due = min(due, self._next_due)
-        return max(0.0, (due - self._clock.now()) / 1e6)
+        due = [self._next_prune]
+        if self._has_strangers:
+            due.append(self._next_chores)
+        if self._settings.work:
+            due.append(self._next_due)
+        first = min((at for at in due if at is not None), default=None)
+        return None if first is None else max(0.0, (first - self._clock.now()) / 1e6)
 
     def poke(self) -> None:
         """Something was written by this process: a task, or a word of control."""
@@ -396,6 +405,10 @@ class Engine:
             c = run.claimed
             ended = Ended(c.id, c.name, move.to, c.attempt, move.result, move.error, move.reason)
             self._outcomes.tell(c.id, ended, end.error if isinstance(end, Raised) else None)
+            keep = self._settings.retention[move.to]
+            if self._next_prune is None and keep is not None:
+                self._next_prune = move.at + keep
+                self._wake.set()
         elif move.due is not None:
             self._next_due = min(move.due, self._next_due or move.due)
             self._wake.set()
@@ -508,17 +521,44 @@ class Engine:
 
     async def _chores(self) -> None:
         now = self._clock.now()
-        if now < self._next_chores or self._closing:
+        if self._closing:
             return
-        self._next_chores = now + MINUTE
-        await self._store.know(sorted(self._functions))
-        by = By(now, "engine", None)
-        if await self._store.hold_unknown(now - UNKNOWN_FOR, by):
-            self._feed.poke()
-        before = {s: now - keep for s, keep in self._settings.retention.items() if keep is not None}
+        if now >= self._next_chores:
+            self._next_chores = now + MINUTE
+            await self._store.know(sorted(self._functions))
+            by = By(now, "engine", None)
+            self._has_strangers, held = await self._store.hold_unknown(now - UNKNOWN_FOR, by)
+            if held:
+                self._feed.poke()
+            if self._next_prune != 0:
+                self._next_prune = await self._when_to_prune(now)
+        if self._next_prune is not None and now >= self._next_prune:
+            await self._prune(now)
+
+    async def _prune(self, now: Micros) -> None:
+        retention = self._settings.retention
+        before = {state: now - keep for state, keep in retention.items() if keep is not None}
         if await self._store.prune(before, now - UNDO_FOR, PRUNED_AT_ONCE) >= PRUNED_AT_ONCE:
-            # More to do: soon, but after whatever waits.
-            self._next_chores = now + 50_000
+            self._next_prune = now + PRUNE_PAUSE
+            return
+        self._next_prune = await self._when_to_prune(now)
+
+    async def _when_to_prune(self, now: Micros) -> Micros | None:
+        due = await self._store.next_prune(self._settings.retention, UNDO_FOR)
+        return None if due is None else max(due, now + MINUTE)
+
+    def is_settled(self) -> bool:
+        """Whether nothing is on its way: all is stored, and the engine waits."""
+        busy = self._reserved or self._unsaved or self._parked or self._wake.is_set()
+        return self._waits and not busy and self._store.is_idle() and not self._is_ending()
+
+    def _is_ending(self) -> bool:
+        return any(run.is_busy for run in self._runs.values())
+
+    def running(self) -> list[str]:
+        """Names of the tasks that are in hand and not paused, for messages."""
+        runs = [run for run in self._runs.values() if run.state is State.RUNNING]
+        return [f"{run.claimed.name} ({run.claimed.id})" for run in runs]
 
     # ---- closing
 
@@ -533,16 +573,14 @@ class Engine:
             await _shutdown.finish(self._finish())
 
     async def _finish(self) -> None:
-        left = self._interrupt()
+        self._store.hurry(2 * _shutdown.LAST_SECONDS)
+        runs = self._interrupt()
         await _shutdown.within(_shutdown.LAST_SECONDS, self._is_idle)
-        left = [run for run in left if not run.is_over]
-        for run in left:
-            run.lost = True
-            how = "a thread that cannot be ended" if run.in_thread else "it ignores cancellation"
-            log.warning(
-                "inloop did not wait any longer for task %s (%s): %s; it will run again",
-                run.claimed.id, run.claimed.name, how,
-            )  # fmt: skip
+        for run in runs:
+            if not run.is_over:
+                self._give_up(run)
+        await _shutdown.within(_shutdown.LAST_SECONDS / 2, self._has_only_threads)
+        left = [run for run in runs if not run.is_over]
         self._keep_lock_for(left)
         try:
             await self._stop_services()
@@ -554,6 +592,21 @@ class Engine:
             self._outcomes.close()
             self.lag.stop()
             await self._store.close(keep_lock=bool(left))
+
+    def _give_up(self, run: Run) -> None:
+        """Nobody waits any longer: a coroutine is ended where it stands, a thread is left."""
+        how = "a thread that cannot be ended" if run.in_thread else "it ignores cancellation"
+        log.warning(
+            "inloop did not wait any longer for task %s (%s): %s; it will run again",
+            run.claimed.id,
+            run.claimed.name,
+            how,
+        )
+        run.lost = run.lost or run.in_thread
+        run.abandon()
+
+    def _has_only_threads(self) -> bool:
+        return all(run.in_thread and not run.is_over for run in self._runs.values())
 
     def _interrupt(self) -> list[Run]:
         """Ask all that is in hand to stop; what is paused stays so in the store."""

@@ -23,10 +23,11 @@ T = TypeVar("T")
 class Gate:
     """One coroutine's gate; open at first. Used in its event loop's thread only."""
 
-    __slots__ = ("_opened", "_shut")
+    __slots__ = ("_abandoned", "_opened", "_shut")
 
     def __init__(self) -> None:
         self._shut = False
+        self._abandoned = False
         self._opened: asyncio.Future[None] | None = None
 
     @property
@@ -44,6 +45,10 @@ class Gate:
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
         self._opened = None
+
+    def abandon(self) -> None:
+        """Never step the coroutine again: at the next wake-up it is closed where it stands."""
+        self._abandoned = True
 
     async def passed(self) -> None:
         """Wait until the gate is open."""
@@ -73,6 +78,9 @@ class Gate:
                     yield from self._held()
             except BaseException as thrown:
                 error = thrown
+            if self._abandoned:
+                coroutine.close()
+                raise asyncio.CancelledError
 
     def _held(self) -> Generator[Any, Any, None]:
         # A future of this driver's own: cancelling it must not reach others who wait to pass.

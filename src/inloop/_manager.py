@@ -89,7 +89,6 @@ class TaskManager(Verbs):
         capture_logs: int = logging.INFO,
         max_lag: float | timedelta = 0.1,
         max_size: int = MAX_SIZE,
-        clock: Clock | None = None,
     ) -> None:
         """Describe a manager; nothing is opened or touched before it is entered.
 
@@ -110,7 +109,7 @@ class TaskManager(Verbs):
         self.state = Namespace()
         self._grace = duration(grace, "grace", least=0.0)
         self._max_size = check_slots(max_size, "max_size") if max_size < 1_000_000 else max_size
-        self._clock: Clock = clock or SystemClock()
+        self._clock: Clock = SystemClock()
         self._settings = Settings(
             concurrency=check_slots(concurrency, "concurrency"),
             limits=_limits(queues or {}),
@@ -141,6 +140,7 @@ class TaskManager(Verbs):
     @overload
     def task(
         self,
+        /,
         *,
         name: str | None = None,
         queue: str = "default",
@@ -245,12 +245,22 @@ class TaskManager(Verbs):
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        await self._close(_grace(self._grace))
+
+    async def _close(self, grace: float) -> None:
         if self._engine is None:
             return
         try:
-            await self._engine.close(_grace(self._grace))
+            await self._engine.close(grace)
         finally:
             self._closed()
+
+    async def _crash(self) -> None:
+        if self._engine is not None:
+            try:
+                await self._engine.crash()
+            finally:
+                self._closed()
 
     def _closed(self) -> None:
         self._engine = self._loop = None

@@ -70,6 +70,7 @@ class Run:
         "at_end",
         "claimed",
         "gate",
+        "is_ending",
         "is_moving",
         "is_over",
         "lines",
@@ -109,6 +110,7 @@ class Run:
         self.pause_wanted: By | None = None
         self.resumed_by: By | None = None
         self.is_over = False
+        self.is_ending = False
         # Set by the engine: nobody wants its end (any more); it is just moving between running and
         # paused, and its end, should it come now, waits here.
         self.lost = False
@@ -185,6 +187,7 @@ class Run:
             self._end(end)
 
     def _returned(self, value: object) -> None:
+        self.is_ending = True
         if self._work.is_large(value):
             encoding = self._threads.call(Context(), partial(self._encode, value))
             encoding.add_done_callback(lambda done: self._end(done.result()))
@@ -199,6 +202,7 @@ class Run:
             return Raised(error, text_of(error), final=True)
 
     def _raised(self, error: BaseException) -> None:
+        self.is_ending = True
         if self._was_stopped(error):
             self._end(Raised(error, ErrorText("CancelledError", "", "")))
             return
@@ -251,6 +255,12 @@ class Run:
     def _tell_again(self) -> None:
         if not self.is_over:
             self._tell()
+
+    def abandon(self) -> None:
+        """End a coroutine that ignores cancellation: it is not stepped again, whatever it does."""
+        if self._task is not None and not self.is_over:
+            self.gate.abandon()
+            self._task.cancel()
 
     # ---- its timeout counts only while a slot is held
 
@@ -363,6 +373,12 @@ class Run:
             return None
         left = self._deadline - self._clock.monotonic()
         return to_datetime(self._clock.now() + round(left * 1e6))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether its end, or its next state, is on its way."""
+        in_hand = self.is_over or self.is_moving or self.is_ending
+        return in_hand or (self.in_thread and self.state is State.RUNNING)
 
     @property
     def in_thread(self) -> bool:

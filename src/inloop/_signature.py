@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import InitVar, dataclass
-from typing import Any, Generic, NewType, TypeVar, Union, Unpack, get_args, get_origin
+from typing import Any, Generic, NewType, TypeVar, Union, get_args, get_origin
 
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _PLAIN = frozenset({_EITHER, inspect.Parameter.KEYWORD_ONLY})
@@ -134,8 +134,9 @@ class Unresolved:
 def scope_of(thing: Any) -> dict[str, Any]:
     """The names that the annotations of a function or class can use."""
     module = sys.modules.get(getattr(thing, "__module__", None) or "")
-    own = getattr(thing, "__globals__", None)
-    return own if own is not None else vars(module) if module else {}
+    names = getattr(thing, "__globals__", None) or (vars(module) if module else {})
+    parameters = getattr(thing, "__type_params__", ())  # which Python 3.12.0 to .3 forget
+    return {**names, **{one.__name__: one for one in parameters}} if parameters else names
 
 
 def evaluate(annotation: object, scope: dict[str, Any]) -> object:
@@ -178,17 +179,21 @@ def variadic_hint(hint: Any, kind: object) -> Any:
 def _of_args(hint: Any) -> object:
     if getattr(hint, "__unpacked__", False):  # *args: *tuple[int, str]
         return tuple[hint.__args__]
-    if get_origin(hint) is Unpack:
+    if _is_unpack(hint):
         return get_args(hint)[0]
     item: Any = Any if isinstance(hint, typing.ParamSpecArgs) else hint
     return tuple[item, ...]
 
 
 def _of_kwargs(hint: Any) -> object:
-    if get_origin(hint) is Unpack:
+    if _is_unpack(hint):
         return get_args(hint)[0]
     item: Any = Any if isinstance(hint, typing.ParamSpecKwargs) else hint
     return dict[str, item]
+
+
+def _is_unpack(hint: Any) -> bool:
+    return getattr(get_origin(hint), "_name", None) == "Unpack"  # also typing_extensions' own
 
 
 def _annotations(thing: Any) -> dict[str, Any]:
@@ -292,6 +297,7 @@ def is_alias(hint: Any) -> bool:
 
 
 def alias_value(hint: Any) -> Any:
+    """What an alias stands for; names in it that are still strings are those of its module."""
     alias = get_origin(hint) or hint
     known = dict(zip(alias.__type_params__, get_args(hint), strict=False))
-    return substitute(alias.__value__, known)
+    return substitute(evaluate(alias.__value__, scope_of(alias)), known)

@@ -170,9 +170,9 @@ class GroupCommit:
             except Exception:
                 log.exception("an operation was committed, but telling its caller failed")
 
-    async def drained(self) -> None:
-        """Wait until everything handed in is committed or failed."""
-        await self._idle.wait()
+    def is_idle(self) -> bool:
+        """Whether everything handed in is committed or failed."""
+        return self._idle.is_set()
 
     async def close(self) -> None:
         """Commit what waits, then stop."""

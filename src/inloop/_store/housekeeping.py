@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from inloop._model import By, Micros, State
 
@@ -12,6 +12,12 @@ where state = :state and finished is not null and finished < :before
 order by finished
 limit :most
 """
+
+OLDEST = """
+select min(finished) from inloop_task where state = :state and finished is not null
+"""
+
+OLDEST_HIDDEN = "select min(deleted) from inloop_task where deleted is not null"
 
 HIDDEN = """
 select seq from inloop_task where deleted is not null and deleted < :before limit :most
@@ -78,12 +84,28 @@ def know(cx: sqlite3.Connection, me: int, functions: Sequence[str]) -> None:
     cx.execute(KNOW, {"me": me, "functions": dump_names(functions)})
 
 
-def hold_unknown(cx: sqlite3.Connection, before: Micros, by: By) -> int:
-    """Hold what has been due for long and no open owner knows."""
+def hold_unknown(cx: sqlite3.Connection, before: Micros, by: By) -> tuple[bool, int]:
+    """Hold what has been due for long and no open owner knows; is there any, and how many."""
     held = 0
-    for (name,) in cx.execute(UNKNOWN).fetchall():
+    unknown = cx.execute(UNKNOWN).fetchall()
+    for (name,) in unknown:
         row = {
             "name": name, "before": before, "now": by.now, "actor": by.actor, "writer": by.writer,
         }  # fmt: skip
         held += cx.execute(HOLD_UNKNOWN, row).rowcount
-    return held
+    return bool(unknown), held
+
+
+def next_prune(
+    cx: sqlite3.Connection, retention: Mapping[State, Micros | None], undo: Micros
+) -> Micros | None:
+    """The instant from which there will be something to prune."""
+    due: list[Micros] = []
+    for state, keep in retention.items():
+        (finished,) = cx.execute(OLDEST, {"state": state}).fetchone()
+        if finished is not None and keep is not None:
+            due.append(finished + keep)
+    (deleted,) = cx.execute(OLDEST_HIDDEN).fetchone()
+    if deleted is not None:
+        due.append(deleted + undo)
+    return min(due, default=None)

@@ -63,7 +63,7 @@ class Keeper:
     def stop(self) -> None:
         """Ask the thread to end; `join` waits for it."""
         self._stop.set()
-        self._writer.turnstile.hurry = True
+        self._writer.turnstile.hurry(0.2)
 
     def is_running(self) -> bool:
         """Whether the thread still runs."""

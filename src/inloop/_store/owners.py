@@ -165,7 +165,11 @@ class Turnstile:
         self._patience = patience
         self._fd = open_lock_file(path)
         self._pid = f"{os.getpid()}\n".encode()
-        self.hurry = False
+        self.latest = float("inf")
+
+    def hurry(self, seconds: float) -> None:
+        """From now on wait no longer than until then: the process is to end."""
+        self.latest = time.monotonic() + seconds
 
     def __enter__(self) -> None:
         if not try_lock(self._fd):
@@ -176,12 +180,13 @@ class Turnstile:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _queue_up(self) -> None:
-        deadline = time.monotonic() + self._patience
+        begun = time.monotonic()
         pause = 0.0002
         while not try_lock(self._fd):
-            if time.monotonic() > deadline or self.hurry:
+            if time.monotonic() > min(begun + self._patience, self.latest):
                 raise StoreBusy(
-                    f"process {self._holder()} has been writing for {self._patience:.0f} s: "
+                    f"process {self._holder()} has been writing for "
+                    f"{time.monotonic() - begun:.1f} s: "
                     f"it is stopped or stuck; resume it or end it ({self._path})"
                 )
             time.sleep(pause * random.uniform(0.5, 1.0))
@@ -199,7 +204,9 @@ class Turnstile:
 class NoTurnstile:
     """For a store that only this process can see."""
 
-    hurry = False
+    latest = float("inf")
+
+    def hurry(self, seconds: float) -> None: ...
 
     def __enter__(self) -> None: ...
 

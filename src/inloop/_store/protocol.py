@@ -9,7 +9,7 @@ Errors: `StoreError` and its kinds when the store cannot do what was asked; `Tas
 `IllegalMove` from the verbs; `Fenced` where this owner was taken over.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from inloop._model import (
@@ -61,6 +61,10 @@ class Store(Protocol):
 
     async def reopen_owner(self) -> None:
         """Become a new owner, after this one was taken over."""
+        ...
+
+    def hurry(self, seconds: float) -> None:
+        """From now on wait no longer than `seconds` for other writers."""
         ...
 
     async def close(self, *, keep_lock: bool) -> None:
@@ -129,6 +133,10 @@ class Store(Protocol):
         """After a `StoreError`: open anew what may be broken."""
         ...
 
+    def is_idle(self) -> bool:
+        """Whether nothing that was handed in is still to be written."""
+        ...
+
     async def has_changed(self) -> bool:
         """Whether somebody else has committed since the last look. Cheap while nobody has."""
         ...
@@ -145,8 +153,11 @@ class Store(Protocol):
         """Set a running task of ours aside for a person's decision."""
         ...
 
-    async def hold_unknown(self, before: Micros, by: By) -> int:
-        """Hold queued tasks due before an instant whose function no open owner knows."""
+    async def hold_unknown(self, before: Micros, by: By) -> tuple[bool, int]:
+        """Hold queued tasks due before an instant whose function no open owner knows.
+
+        Whether there are any such tasks, of whatever age; how many were held.
+        """
         ...
 
     # ---- control
@@ -186,6 +197,12 @@ class Store(Protocol):
     async def prune(self, before: dict[State, Micros], hidden: Micros, most: int) -> int:
         """Remove up to `most` tasks that finished before their state's instant, or were deleted
         before `hidden`. How many went."""
+        ...
+
+    async def next_prune(
+        self, retention: Mapping[State, Micros | None], undo: Micros
+    ) -> Micros | None:
+        """The instant from which there will be something to prune; None: there is nothing."""
         ...
 
     # ---- reads

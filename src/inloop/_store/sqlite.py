@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
@@ -84,6 +84,8 @@ class SQLiteStore:
         self._owners = None if where.path is None else Owners(where.path)
         self._thread: Thread | None = None
         self._reader: Thread | None = None
+        self._writer: Writer | None = None
+        self._keeper: Keeper | None = None
         self._version = 0
 
     # ---- opening and closing
@@ -117,11 +119,7 @@ class SQLiteStore:
             raise
         self._group = GroupCommit(self._thread, self._transact)
         _open_stores.add(self)
-        if self._owners is not None:
-            turnstile = Turnstile(self._owners.folder / "write.lock")
-            self._keeper = Keeper(
-                Writer(self.place, turnstile), self.durability, self._owners, self._now, self._wake
-            )
+        if self._keeper is not None:
             self._keeper.start(self.me)
 
     def _connect_writer(self) -> sqlite3.Connection:
@@ -135,7 +133,11 @@ class SQLiteStore:
         door = Turnstile(self._owners.folder / "open.lock", patience=OPENING_PATIENCE)
         try:
             with door:
-                return self._first_steps(turnstile)
+                cx = self._first_steps(turnstile)
+            # A turnstile of its own: two threads of one process are two writers.
+            writer = Writer(self.place, Turnstile(self._owners.folder / "write.lock"))
+            self._keeper = Keeper(writer, self.durability, self._owners, self._now, self._wake)
+            return cx
         except BaseException:
             turnstile.close()
             raise
@@ -148,9 +150,9 @@ class SQLiteStore:
             place.refuse_newer(cx, self.place)
             place.make_wal(cx, self.place, self.durability)
             place.quick_check(cx, self.place)
-            self._writer = Writer(self.place, turnstile)
-            self._writer.run(cx, place.migrate)
-            self.me = self._writer.run(cx, self._register)
+            self._writer = writer = Writer(self.place, turnstile)
+            writer.run(cx, place.migrate)
+            self.me = writer.run(cx, self._register)
         except BaseException:
             cx.close()
             raise
@@ -172,22 +174,22 @@ class SQLiteStore:
         if self._owners is not None:
             self._owners.release(unlink=False)
         self.me = await self._write(self._register)
-        if self._owners is not None:
+        if self._keeper is not None:
             self._keeper.me = self.me
 
+    def hurry(self, seconds: float) -> None:
+        if self._writer is not None:
+            self._writer.turnstile.hurry(seconds)
+
     async def close(self, *, keep_lock: bool) -> None:
-        self._writer.turnstile.hurry = True
+        leave = {"now": self._now(), "n": self.me}
         try:
-            leave = {"now": self._now(), "n": self.me}
             if not keep_lock:
                 with contextlib.suppress(StoreError):
                     await self._write(lambda cx: cx.execute(LEAVE, leave).rowcount)
             await self._group.close()
         finally:
-            if self._owners is not None and not keep_lock:
-                self._owners.release(unlink=True)
-            self._shut()
-            await self._threads_end()
+            await self._part(None if keep_lock else self._unlock)
 
     def release(self) -> None:
         if self._owners is not None:
@@ -196,24 +198,38 @@ class SQLiteStore:
     async def abandon(self) -> None:
         self._group.abandon()
         await self._group.stopped()
+        await self._part(self.release)
+
+    def _unlock(self) -> None:
         if self._owners is not None:
-            self._owners.release(unlink=False)
+            self._owners.release(unlink=True)
+
+    async def _part(self, unlock: Callable[[], None] | None) -> None:
+        """Give back what is held, in the threads that use it, and let them end."""
+
+        def last_steps(_: sqlite3.Connection) -> None:
+            if unlock is not None:
+                unlock()
+            if self._writer is not None:
+                self._writer.turnstile.close()
+
+        if self._thread is not None and self._thread.is_running():
+            last = asyncio.ensure_future(self._thread.run(last_steps))
+            await asyncio.wait([last], timeout=1.0)
         self._shut()
         await self._threads_end()
 
     def _shut(self) -> None:
         """Let every thread end; nobody waits for them here."""
         _open_stores.discard(self)
-        if (keeper := getattr(self, "_keeper", None)) is not None:
-            keeper.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
         for thread in (self._thread, self._reader):
             if thread is not None and thread.is_running():
                 thread.stop()
-        if (writer := getattr(self, "_writer", None)) is not None:
-            writer.turnstile.close()
 
     async def _threads_end(self) -> None:
-        threads = [self._thread, self._reader, getattr(self, "_keeper", None)]
+        threads = [self._thread, self._reader, self._keeper]
         for _ in range(100):
             if not any(thread is not None and thread.is_running() for thread in threads):
                 return
@@ -227,6 +243,7 @@ class SQLiteStore:
 
         The usual batch pays for no savepoint, and a bad operation takes nobody with it.
         """
+        assert self._writer is not None
         ends = all(op.phase is Phase.END for op in ops)
         run = self._writer.run_in_full if ends else self._writer.run
         try:
@@ -353,6 +370,9 @@ class SQLiteStore:
         assert self._thread is not None
         await self._thread.reconnect()
 
+    def is_idle(self) -> bool:
+        return self._group.is_idle()
+
     async def has_changed(self) -> bool:
         assert self._thread is not None
         before, self._version = self._version, await self._thread.run(_data_version)
@@ -373,7 +393,7 @@ class SQLiteStore:
         mine = by._replace(writer=self.me)
         return await self._write(lambda cx: attempts.hold(cx, seq, attempt, mine), mark=True)
 
-    async def hold_unknown(self, before: Micros, by: By) -> int:
+    async def hold_unknown(self, before: Micros, by: By) -> tuple[bool, int]:
         mine = by._replace(writer=self.me)
         return await self._write(lambda cx: housekeeping.hold_unknown(cx, before, mine))
 
@@ -422,6 +442,11 @@ class SQLiteStore:
 
     async def prune(self, before: dict[State, Micros], hidden: Micros, most: int) -> int:
         return await self._write(lambda cx: housekeeping.prune(cx, before, hidden, most))
+
+    async def next_prune(
+        self, retention: Mapping[State, Micros | None], undo: Micros
+    ) -> Micros | None:
+        return await self._read(lambda cx: housekeeping.next_prune(cx, retention, undo))
 
     # ---- reads
 

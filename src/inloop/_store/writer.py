@@ -49,7 +49,7 @@ class Writer:
         return result
 
     def _begin(self, cx: sqlite3.Connection) -> None:
-        deadline = time.monotonic() + PATIENCE
+        begun = time.monotonic()
         while True:
             try:
                 cx.execute("begin immediate")
@@ -57,11 +57,12 @@ class Writer:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
-                if time.monotonic() > deadline or self.turnstile.hurry:
+                if time.monotonic() > min(begun + PATIENCE, self.turnstile.latest):
+                    waited = time.monotonic() - begun
                     raise StoreBusy(
                         f"{self.place}: another connection has held a write transaction open for "
-                        f"{PATIENCE:.0f} s. If it is your own and you call inloop inside it, pass "
-                        f"it: f.using(connection=…).enqueue(…); else end it sooner"
+                        f"{waited:.1f} s. If it is your own and you call inloop inside it, pass it: "
+                        f"f.using(connection=…).enqueue(…); else end it sooner"
                     ) from error
 
     def _still_there(self) -> None:

@@ -1,0 +1,180 @@
+"""Test an app's tasks: a clock that obeys, a crash at will, and a way to wait without sleeping.
+
+    async def test_reminder_is_sent_the_next_day():
+        clock = FakeClock()
+        async with running(tasks, clock=clock):
+            handle = await remind.using(delay=timedelta(days=1)).enqueue("ana")
+            await clock.advance(timedelta(days=1))
+            assert await handle == "sent"
+
+Everything runs on the real store; only time is made up, so a month passes in milliseconds.
+"""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from inloop._clock import Clock, Timer
+from inloop._function import duration, instant
+from inloop._manager import TaskManager
+from inloop._model import Micros, to_datetime, to_micros
+
+__all__ = ["FakeClock", "crash", "running", "settled"]
+
+# Code under test that needs no real time ends within so many turns of the event loop.
+TURNS = 50
+# Plain functions run in real threads: these are waited for, but not for ever.
+PATIENCE = 5.0
+
+
+class _Timer:
+    def __init__(self, at: Micros, call: Callable[[], object]) -> None:
+        self.at = at
+        self.call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+class FakeClock:
+    """A clock that stands still until it is told to advance.
+
+    start: an aware datetime; default: 2026-01-01 00:00 UTC. What inloop waits for (due instants,
+    backoff, timeouts, pauses with an end) follows it; `asyncio.sleep` in your own code does not.
+    """
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = self._start = to_micros(instant(start, "start"))
+        self._timers: list[tuple[Micros, int, _Timer]] = []
+        self._order = itertools.count()
+        self._managers: list[TaskManager] = []
+
+    def now(self) -> Micros:
+        return self._now
+
+    def monotonic(self) -> float:
+        return (self._now - self._start) / 1e6
+
+    @property
+    def time(self) -> datetime:
+        """What time it is, as an aware datetime."""
+        return to_datetime(self._now)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        timer = _Timer(self._now + round(max(0.0, seconds) * 1e6), call)
+        heapq.heappush(self._timers, (timer.at, next(self._order), timer))
+        return timer
+
+    async def wait(self, wake: asyncio.Event, seconds: float | None) -> None:
+        if seconds is not None and seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        timer = None if seconds is None else self.call_later(seconds, wake.set)
+        try:
+            await wake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def advance(self, by: float | timedelta) -> None:
+        """Let time pass: everything that falls due on the way happens, each at its instant.
+
+        by: seconds or a timedelta. Between two instants the managers that run on this clock come
+        to rest: what is due is claimed and run. Code that waits for real time, or for something
+        outside, is not waited for.
+        """
+        until = self._now + round(duration(by, "by", least=0.0) * 1e6)
+        await self._rest()
+        while (at := self._next(until)) is not None:
+            self._now = max(self._now, at)
+            self._fire()
+            await self._rest()
+        self._now = until
+        await self._rest()
+
+    def _next(self, until: Micros) -> Micros | None:
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers and self._timers[0][0] <= until else None
+
+    def _fire(self) -> None:
+        while (at := self._next(self._now)) is not None and at <= self._now:
+            timer = heapq.heappop(self._timers)[2]
+            call, timer.call = timer.call, None
+            if call is not None:
+                call()
+
+    async def _rest(self) -> None:
+        for tasks in self._managers:
+            await _rest(tasks)
+
+
+async def _rest(tasks: TaskManager) -> None:
+    """Until nothing is on its way, and what runs has not ended for some turns of the loop."""
+    still = 0
+    deadline = time.monotonic() + PATIENCE
+    while still < TURNS and time.monotonic() < deadline:
+        engine = tasks._engine
+        if engine is None:
+            return
+        if engine.is_settled():
+            still += 1
+            await asyncio.sleep(0 if still < TURNS - 1 else 0.0005)
+        else:
+            still = 0
+            await asyncio.sleep(0.0002)
+
+
+@asynccontextmanager
+async def running(tasks: TaskManager, *, clock: Clock | None = None) -> AsyncIterator[TaskManager]:
+    """Open a manager for the time of a test, on a clock of its own if one is given.
+
+    At the end running tasks are interrupted at once, without the usual grace. After `crash` within
+    the block there is nothing left to close.
+    """
+    before = tasks._clock
+    if clock is not None:
+        tasks._clock = clock
+    if isinstance(clock, FakeClock):
+        clock._managers.append(tasks)
+    try:
+        await tasks.__aenter__()
+        try:
+            yield tasks
+        finally:
+            await tasks._close(0.0)
+    finally:
+        tasks._clock = before
+        if isinstance(clock, FakeClock):
+            clock._managers.remove(tasks)
+
+
+async def settled(tasks: TaskManager, *, timeout: float = 5.0) -> None:
+    """Wait until nothing runs, nothing that is due is queued, and all is stored.
+
+    timeout: real seconds; then `TimeoutError`, naming the tasks that still run. Tasks that are
+    scheduled for later, paused or held are not waited for.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        await _rest(tasks)
+        engine = tasks._engine
+        if engine is None or not (busy := engine.running()):
+            return
+        if loop.time() > deadline:
+            raise TimeoutError(f"still running after {timeout:g} s: {', '.join(busy)}")
+        await asyncio.sleep(0.001)
+
+
+async def crash(tasks: TaskManager) -> None:
+    """Drop the manager as `kill -9` would drop its process: nothing more is written.
+
+    Its owner's lock is free afterwards, so that opening the manager again recovers its tasks. Their
+    coroutines are cancelled, for they share this process; nothing they do is stored any more.
+    """
+    await tasks._crash()

@@ -1,7 +1,7 @@
 """Values <-> JSON text, by type hints: what goes in comes back the same, or is refused by name.
 
-A hint is compiled once into a `Node`: two closures, and what a union needs to know of them. Nothing
-is imported by a stored name and nothing is built but what the hints name. How things are written:
+A hint is compiled once into a `Node`: how to write it, how to read it, and what a union needs to
+know of it. Nothing is imported by a stored name, nothing is built but what the hints name. Written:
 
     None, bool, int, float, str      as they are
     an int beyond 2000 bits          {"$0x": "1f…"}       Python's json stops at 4300 digits
@@ -10,14 +10,15 @@ is imported by a stored name and nothing is built but what the hints name. How t
     list, tuple, deque, set          […]                  sets sorted: equal values, equal text
     dict                             {…}, or [[key, value], …] where keys are not written as text
     dataclass, TypedDict, NamedTuple {"field": …}         so that fields may be added later
+    pydantic model                   {"field": …}, or {"$0model": [{…}, […]]} with the fields set
     Enum, Flag                       its value where all are int or str, else its name
     a member of a union              as it is where the JSON type tells it, else {"$date": "…"}
-    an object that looks like those  {"$": {…}}
+    a dict that looks like those     {"$": {…}}
 
 What is kept, and what is not: an aware datetime keeps its offset, not the name of its zone. An
 instance of a subclass of a scalar (a StrEnum for `str`, numpy's float64 for `float`) comes back as
 the declared type if it equals that and has no attributes of its own. Containers and records must
-be of exactly the declared type; of a pydantic model the set fields are kept at the top level.
+be of exactly the declared type; a pydantic model knows the fields set at its top level only.
 """
 
 import base64
@@ -66,11 +67,8 @@ LARGE = 64 * 1024  # above this, encode in a thread
 MAX_DEPTH = 100  # json.loads recurses: far below the interpreter's limit, wherever it is called
 _BIG = 1 << 2000  # digits that fit the lowest limit an interpreter can be set to (640)
 
-_STORABLE = (
-    "None, bool, int, float, str, bytes, dates and times, UUID, Decimal, Path, enums, dataclasses, "
-    "TypedDict, NamedTuple, pydantic models, and containers and unions of these"
-)
-_JSON = "None, bool, int, finite float, str, list, dict with str keys"
+
+# ---- what goes wrong ------------------------------------------------------------------------
 
 
 class Misfit(Exception):
@@ -85,6 +83,58 @@ class Misfit(Exception):
     def at(self, step: str) -> "Misfit":
         self.path.append(step)
         return self
+
+
+def explain(subject: str, error: Exception) -> str:
+    """The sentence for a user about what went wrong with `subject`."""
+    if isinstance(error, Misfit):
+        steps = error.path[::-1]
+        if len(steps) > 12:
+            steps = [*steps[:8], "…", *steps[-3:]]
+        return f"{subject}{''.join(steps)} {error.reason}"
+    if isinstance(error, RecursionError):
+        return f"{subject} is nested too deep for the stack that is left"
+    return f"{subject} {raised(error)}"
+
+
+def raised(error: Exception) -> str:
+    return f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def cause_of(error: Exception) -> BaseException | None:
+    """The exception to chain: the user's own, never the internal one."""
+    return error.__cause__ if isinstance(error, Misfit) else error
+
+
+def too_large(takes: str, size: int, limit: int) -> str:
+    return (
+        f"{takes} {size} bytes as JSON, and the limit is {limit}: store the data elsewhere "
+        f"(a file, a table, an object store) and pass a reference to it, such as a path or an id"
+    )
+
+
+def type_name(value: object) -> str:
+    cls = type(value)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
+
+
+def wrong(value: object, accepted: str) -> Misfit:
+    return Misfit(f"is of type {type_name(value)}; accepted: {accepted}")
+
+
+def unreadable(wire: Any, accepted: str) -> Misfit:
+    return Misfit(f"is stored as {_WORDS[type(wire)]}, which does not decode as {accepted}")
+
+
+_WORDS = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
 
 
 class Room:
@@ -103,73 +153,18 @@ class Room:
         self.limit = self.left = limit
 
     def enter(self, size: int) -> None:
+        """Go one level deeper; the way back is `depth -= 1`, not needed after an error."""
         self.depth += 1
-        self.left -= size
-        if self.left < 0:
-            raise self.exceeded()
+        self.spend(size)
         if self.depth > MAX_DEPTH:
-            raise Misfit(
-                f"is nested more than {MAX_DEPTH} levels deep, or contains itself", final=True
-            )
+            deep = f"is nested more than {MAX_DEPTH} levels deep, or contains itself"
+            raise Misfit(deep, final=True)
 
     def spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise self.exceeded()
-
-    def exceeded(self) -> Misfit:
-        return Misfit(_too_large("takes at least", self.limit - self.left, self.limit), final=True)
-
-
-def _too_large(takes: str, size: int, limit: int) -> str:
-    return (
-        f"{takes} {size} bytes as JSON, and the limit is {limit}: store the data elsewhere "
-        f"(a file, a table, an object store) and pass a reference to it, such as a path or an id"
-    )
-
-
-def explain(subject: str, error: Exception) -> str:
-    """The sentence for a user about what went wrong with `subject`."""
-    if isinstance(error, Misfit):
-        steps = error.path[::-1]
-        if len(steps) > 12:
-            steps = [*steps[:8], "…", *steps[-3:]]
-        return f"{subject}{''.join(steps)} {error.reason}"
-    if isinstance(error, RecursionError):
-        return f"{subject} is nested too deep for the stack that is left"
-    return f"{subject} {_raised(error)}"
-
-
-def _raised(error: Exception) -> str:
-    return f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def cause(error: Exception) -> BaseException | None:
-    """The exception to chain: the user's own, never the internal one."""
-    return error.__cause__ if isinstance(error, Misfit) else error
-
-
-def _named(cls: type) -> str:
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
-
-
-def _wrong(value: object, accepted: str) -> Misfit:
-    return Misfit(f"is of type {_named(type(value))}; accepted: {accepted}")
-
-
-def _stored(wire: Any, accepted: str) -> Misfit:
-    return Misfit(f"is stored as {_WORDS[type(wire)]}, which does not decode as {accepted}")
-
-
-_WORDS = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
-}
+            size = self.limit - self.left
+            raise Misfit(too_large("takes at least", size, self.limit), final=True)
 
 
 # ---- JSON text ------------------------------------------------------------------------------
@@ -203,7 +198,7 @@ def loads(text: str) -> Any:
     return wire if end == len(text) else _DECODER.decode(text)
 
 
-# ---- nodes: scalars -------------------------------------------------------------------------
+# ---- nodes ----------------------------------------------------------------------------------
 
 Encode = Callable[[Any, Room], object]
 Decode = Callable[[Any], object]
@@ -233,12 +228,13 @@ _KINDS = {
     float: "float",
     str: "str",
     list: "array",
+    dict: "object",
 }
-_PLAIN = frozenset({"null", "bool", "int", "float", "str", "$0x"})
-_ALL = frozenset({*_PLAIN, "array", "object", "$", "$0f", "$0model"})
+PLAIN_KINDS = frozenset({"null", "bool", "int", "float", "str", "$0x"})
+ALL_KINDS = frozenset({*PLAIN_KINDS, "array", "object", "$", "$0f", "$0model"})
 
 
-def _mark(wire: Any) -> str | None:
+def mark_of(wire: Any) -> str | None:
     """The key of an object that stands for something else."""
     if type(wire) is dict and len(wire) == 1:
         (key,) = wire
@@ -247,46 +243,53 @@ def _mark(wire: Any) -> str | None:
     return None
 
 
-def _escaped(wire: dict[str, object]) -> dict[str, object]:
-    return {"$": wire} if _mark(wire) else wire
+def kind_of(wire: Any) -> str:
+    return mark_of(wire) or _KINDS[type(wire)]
 
 
-def _unescaped(wire: Any, name: str) -> dict[str, Any]:
-    if _mark(wire) == "$":
+def escaped(wire: dict[str, object]) -> dict[str, object]:
+    return {"$": wire} if mark_of(wire) else wire
+
+
+def unescaped(wire: Any, name: str) -> dict[str, Any]:
+    if mark_of(wire) == "$":
         wire = wire["$"]
     if type(wire) is not dict:
-        raise _stored(wire, name)
+        raise unreadable(wire, name)
     return wire
 
 
-def _downcast(value: object, cls: type, convert: Callable[[Any], object], name: str) -> object:
+# ---- native to JSON -------------------------------------------------------------------------
+
+
+def _downcast(value: Any, cls: type, convert: Callable[[Any], object], name: str) -> Any:
     """An instance of a subclass as the declared type, if that loses nothing."""
     if not isinstance(value, cls):
-        raise _wrong(value, name)
+        raise wrong(value, name)
     plain = convert(value)
     # The attributes of an enum's member are its name and value.
     own = not isinstance(value, Enum) and getattr(value, "__dict__", None)
     if own or not (plain == value or plain != plain):  # the latter is nan
         raise Misfit(
-            f"is of type {_named(type(value))}, which would lose something as a plain {name}; "
+            f"is of type {type_name(value)}, which would lose something as a plain {name}; "
             f"accepted: {name}"
         )
     return plain
 
 
-def _write_none(value: object, room: Room) -> object:
+def write_none(value: Any, room: Room) -> object:
     if value is not None:
-        raise _wrong(value, "None")
+        raise wrong(value, "None")
     return None
 
 
-def _write_bool(value: object, room: Room) -> object:
+def write_bool(value: Any, room: Room) -> object:
     if type(value) is not bool:
-        raise _wrong(value, "bool")
+        raise wrong(value, "bool")
     return value
 
 
-def _write_int(value: object, room: Room) -> object:
+def write_int(value: Any, room: Room) -> object:
     if type(value) is int:
         if -_BIG < value < _BIG:
             return value
@@ -294,24 +297,24 @@ def _write_int(value: object, room: Room) -> object:
         return {"$0x": f"{value:x}"}
     if type(value) is bool:
         return value
-    return _write_int(_downcast(value, int, int.__int__, "int"), room)
+    return write_int(_downcast(value, int, int.__int__, "int"), room)
 
 
-def _write_float(value: object, room: Room) -> object:
+def _write_float(value: Any, room: Room) -> object:
     if type(value) is float:
         return value if math.isfinite(value) else {"$0f": repr(value)}
     if isinstance(value, int):  # as type checkers have it; it comes back as the int that it is
-        return _write_int(value, room)
+        return write_int(value, room)
     return _write_float(_downcast(value, float, float.__float__, "float"), room)
 
 
-def _write_str(value: object, room: Room) -> object:
+def write_str(value: Any, room: Room) -> object:
     if type(value) is not str:
         value = _downcast(value, str, str.__str__, "str")
-    assert type(value) is str
-    room.left -= len(value)  # `spend`, without the call
-    if room.left < 0:
-        raise room.exceeded()
+    size = len(value)
+    if size > room.left:
+        room.spend(size)
+    room.left -= size
     return value if value.isascii() else _encodable(value)
 
 
@@ -319,58 +322,60 @@ def _encodable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
+        where = f"U+{ord(text[error.start]):04X} at position {error.start}"
         raise Misfit(
-            f"contains a lone surrogate (U+{ord(text[error.start]):04X} at position "
-            f"{error.start}), which is not text; accepted: str that can be encoded as UTF-8, "
-            f"or bytes"
+            f"contains a lone surrogate ({where}), which is not text; accepted: str that can be "
+            f"encoded as UTF-8, or bytes"
         ) from None
     return text
 
 
-def _read(name: str, *accepted: type) -> Decode:
-    def decode(wire: Any) -> object:
-        if type(wire) not in accepted:
-            raise _stored(wire, name)
-        return wire
-
-    return decode
-
-
-def _read_int(wire: Any) -> object:
+def read_int(wire: Any) -> object:
     if type(wire) is int or type(wire) is bool:
         return wire
-    if _mark(wire) == "$0x":
+    if mark_of(wire) == "$0x":
         return int(wire["$0x"], 16)
-    raise _stored(wire, "int")
+    raise unreadable(wire, "int")
 
 
 def _read_float(wire: Any) -> object:
     if type(wire) is float:
         return wire
-    if _mark(wire) == "$0f":
+    if mark_of(wire) == "$0f":
         return float(wire["$0f"])
     try:
-        return _read_int(wire)
+        return read_int(wire)
     except Misfit:
-        raise _stored(wire, "float") from None
+        raise unreadable(wire, "float") from None
+
+
+def _read_as(cls: type, name: str) -> Decode:
+    def decode(wire: Any) -> object:
+        if type(wire) is not cls:
+            raise unreadable(wire, name)
+        return wire
+
+    return decode
 
 
 def _native(name: str, cls: type, encode: Encode, decode: Decode, *more: str) -> Node:
     kinds = frozenset({_KINDS[cls], *more})
-    return Node(name, encode, decode, kinds, kinds & _PLAIN, frozenset({cls}))
+    return Node(name, encode, decode, kinds, kinds & PLAIN_KINDS, frozenset({cls}))
 
 
-NONE = _native("None", type(None), _write_none, _read("None", type(None)))
-BOOL = _native("bool", bool, _write_bool, _read("bool", bool))
-INT = _native("int", int, _write_int, _read_int, "bool", "$0x")
+NONE = _native("None", type(None), write_none, _read_as(type(None), "None"))
+BOOL = _native("bool", bool, write_bool, _read_as(bool, "bool"))
+INT = _native("int", int, write_int, read_int, "bool", "$0x")
 FLOAT = _native("float", float, _write_float, _read_float, "bool", "int", "$0x", "$0f")
-STR = _native("str", str, _write_str, _read("str", str))
+STR = _native("str", str, write_str, _read_as(str, "str"))
 
 
-def _text(
+# ---- written as text ------------------------------------------------------------------------
+
+
+def text_node(
     cls: type, write: Callable[[Any], str], read: Callable[[str], object], name: str = ""
 ) -> Node:
-    """A scalar that is written as text."""
     name = name or cls.__name__
 
     def encode(value: Any, room: Room) -> object:
@@ -382,7 +387,7 @@ def _text(
 
     def decode(wire: Any) -> object:
         if type(wire) is not str:
-            raise _stored(wire, name)
+            raise unreadable(wire, name)
         try:
             return read(wire)
         except (ValueError, ArithmeticError) as error:
@@ -391,8 +396,8 @@ def _text(
     return Node(name, encode, decode, frozenset({"str"}), types=frozenset({cls}))
 
 
-def _bytes(cls: type[bytes] | type[bytearray]) -> Node:
-    node = _text(
+def bytes_node(cls: type[bytes] | type[bytearray]) -> Node:
+    node = text_node(
         cls,
         lambda value: base64.b64encode(value).decode(),
         lambda text: cls(base64.b64decode(text, validate=True)),
@@ -406,10 +411,19 @@ def _bytes(cls: type[bytes] | type[bytearray]) -> Node:
     return replace(node, encode=encode)
 
 
-def _path(cls: type) -> Node:
+def path_node(cls: Any) -> Node:
     # `Path` makes a PosixPath or a WindowsPath; PathLike, which makes nothing, is read as Path.
     cls = Path if cls is PathLike else cls
-    return _text(type(cls()), lambda path: _encodable(str(path)), cls, cls.__name__)
+    return text_node(type(cls()), lambda path: _encodable(str(path)), cls, cls.__name__)
+
+
+def moment_node(cls: type[datetime] | type[time]) -> Node:
+    def read(text: str) -> object:
+        if text.endswith("!"):
+            return cls.fromisoformat(text[:-1]).replace(fold=1)
+        return cls.fromisoformat(text)
+
+    return text_node(cls, _write_moment, read)
 
 
 def _write_moment(moment: datetime | time) -> str:
@@ -421,15 +435,6 @@ def _write_moment(moment: datetime | time) -> str:
             f"or has an offset"
         )
     return moment.isoformat()
-
-
-def _read_moment(cls: type[datetime] | type[time]) -> Callable[[str], object]:
-    def read(text: str) -> object:
-        if text.endswith("!"):
-            return cls.fromisoformat(text[:-1]).replace(fold=1)
-        return cls.fromisoformat(text)
-
-    return read
 
 
 _SPAN = re.compile(r"P(-?\d+)DT(\d+)(?:\.(\d{6}))?S", re.ASCII)
@@ -447,18 +452,141 @@ def _read_span(text: str) -> timedelta:
     return timedelta(int(match[1]), int(match[2]), int(match[3] or 0))
 
 
-# ---- nodes: untyped -------------------------------------------------------------------------
-
-_UNTYPED: dict[type, Encode] = {}
+SPAN = text_node(timedelta, _write_span, _read_span)
 
 
-def _write_any(value: object, room: Room) -> object:
+_JSON = "None, bool, int, finite float, str, list, dict with str keys"
+
+
+# ---- containers -----------------------------------------------------------------------------
+
+
+class _Array:
+    """Items of one kind, or a tuple of just these kinds."""
+
+    def __init__(self, cls: Any, each: Iterable[Node], length: int | None, name: str) -> None:
+        self.cls = cls
+        self.each = each
+        self.length = length
+        self.name = name
+        self.is_set = issubclass(cls, abc.Set)
+
+    def encode(self, value: Any, room: Room) -> object:
+        if type(value) is not self.cls:
+            raise wrong(value, self.name)
+        if self.length is not None and len(value) != self.length:
+            raise Misfit(f"has {len(value)} items; accepted: {self.name}")
+        if self.cls is deque and value.maxlen is not None:
+            raise Misfit("has a maxlen, which would be lost; accepted: deque without maxlen")
+        room.enter(2 * len(value))
+        out: list[object] = []
+        try:
+            for node, one in zip(self.each, value, strict=False):
+                out.append(node.encode(one, room))
+        except Misfit as misfit:
+            misfit.at("[…]" if self.is_set else f"[{len(out)}]")
+            raise
+        room.depth -= 1
+        if self.is_set:
+            out.sort(key=dumps)
+        return out
+
+    def decode(self, wire: Any) -> object:
+        if type(wire) is not list or self.length not in (None, len(wire)):
+            raise unreadable(wire, self.name)
+        out: list[object] = []
+        try:
+            for node, one in zip(self.each, wire, strict=False):
+                out.append(node.decode(one))
+        except Misfit as misfit:
+            misfit.at(f"[{len(out)}]")
+            raise
+        return out if self.cls is list else self.cls(out)
+
+
+def array_node(cls: Any, item: Node | list[Node]) -> Node:
+    """A list of nodes is for a tuple of fixed length."""
+    if isinstance(item, Node):
+        name = f"{cls.__name__}[{item.name}{', ...' * (cls is tuple)}]"
+        array = _Array(cls, repeat(item), None, name)
+    else:
+        name = f"{cls.__name__}[{', '.join(one.name for one in item) or '()'}]"
+        array = _Array(cls, item, len(item), name)
+    return Node(name, array.encode, array.decode, frozenset({"array"}), types=frozenset({cls}))
+
+
+class _Mapping:
+    def __init__(self, cls: Any, key: Node, item: Node, name: str) -> None:
+        self.cls = cls
+        self.key = key
+        self.item = item
+        self.name = name
+        self.as_object = key.kinds == {"str"}
+
+    def encode(self, value: Any, room: Room) -> object:
+        if type(value) is not self.cls:
+            raise wrong(value, self.name)
+        room.enter(5 * len(value))
+        pairs: list[tuple[Any, object]] = []
+        for key, one in value.items():
+            written = self.encode_key(key, room)
+            try:
+                pairs.append((written, self.item.encode(one, room)))
+            except Misfit as misfit:
+                misfit.at(f"[{reprlib.repr(key)}]")
+                raise
+        room.depth -= 1
+        if not self.as_object:
+            return pairs
+        out = dict(pairs)
+        if len(out) != len(pairs):
+            raise Misfit(f"has different keys that are written alike; accepted: {self.name}")
+        return escaped(out)
+
+    def encode_key(self, key: object, room: Room) -> object:
+        try:
+            return self.key.encode(key, room)
+        except Misfit as misfit:
+            if misfit.final:
+                raise
+            raise Misfit(f"has a key that {misfit.reason}") from misfit.__cause__
+
+    def decode(self, wire: Any) -> object:
+        out = self.cls()
+        for written, one in self.pairs_of(wire):
+            key = self.key.decode(written)
+            try:
+                out[key] = self.item.decode(one)
+            except Misfit as misfit:
+                misfit.at(f"[{reprlib.repr(key)}]")
+                raise
+        return out
+
+    def pairs_of(self, wire: Any) -> Iterable[Any]:
+        if self.as_object:
+            return unescaped(wire, self.name).items()
+        if type(wire) is list and all(type(one) is list and len(one) == 2 for one in wire):
+            return wire
+        raise unreadable(wire, self.name)
+
+
+def mapping_node(cls: Any, key: Node, item: Node) -> Node:
+    key = STR if key is ANY else key
+    name = f"{cls.__name__}[{key.name}, {item.name}]"
+    mapping = _Mapping(cls, key, item, name)
+    kinds = frozenset({"object", "$"} if mapping.as_object else {"array"})
+    return Node(name, mapping.encode, mapping.decode, kinds, types=frozenset({cls}))
+
+
+# ---- untyped --------------------------------------------------------------------------------
+
+
+def _write_any(value: Any, room: Room) -> object:
     encode = _UNTYPED.get(type(value))
     if encode is None:
-        name = _named(type(value))
         raise Misfit(
-            f"is of type {name}, which does not come back from JSON as it was without a type "
-            f"hint; accepted: {_JSON}, or annotate it with its type"
+            f"is of type {type_name(value)}, which does not come back from JSON as it was without "
+            f"a type hint; accepted: {_JSON}, or annotate it with its type"
         )
     return encode(value, room)
 
@@ -474,140 +602,27 @@ def _read_any(wire: Any) -> object:
         return [_read_any(one) for one in wire]
     if type(wire) is not dict:
         return wire
-    mark = _mark(wire)
+    mark = mark_of(wire)
     if mark == "$0x":
-        return _read_int(wire)
+        return read_int(wire)
     if mark and mark != "$":
         raise Misfit(f"is stored with the mark {mark!r}, which only a type hint can read")
-    return {key: _read_any(one) for key, one in _unescaped(wire, "dict").items()}
+    return {key: _read_any(one) for key, one in unescaped(wire, "dict").items()}
 
 
-ANY = Node("Any", _write_any, _read_any, _ALL - {"$0f", "$0model"}, _PLAIN)
+ANY = Node("Any", _write_any, _read_any, ALL_KINDS - {"$0f", "$0model"}, PLAIN_KINDS)
+_UNTYPED: dict[type, Encode] = {
+    type(None): write_none,
+    bool: write_bool,
+    int: write_int,
+    float: _write_finite,
+    str: write_str,
+    list: array_node(list, ANY).encode,
+    dict: mapping_node(dict, STR, ANY).encode,
+}
 
 
-# ---- nodes: containers ----------------------------------------------------------------------
-
-
-def _array(cls: Any, item: Node | list[Node]) -> Node:
-    """Items of one kind; a list of nodes makes a tuple of just that many."""
-    fixed = item if isinstance(item, list) else None
-    if isinstance(item, Node):
-        each: Iterable[Node] = repeat(item)
-        inner = f"{item.name}, ..." if cls is tuple else item.name
-    else:
-        each = item
-        inner = ", ".join(one.name for one in item) or "()"
-    name = f"{cls.__name__}[{inner}]"
-    is_set = issubclass(cls, abc.Set)
-
-    def encode(value: Any, room: Room) -> object:
-        if type(value) is not cls:
-            raise _wrong(value, name)
-        if fixed is not None and len(fixed) != len(value):
-            raise Misfit(f"has {len(value)} items; accepted: {name}")
-        if cls is deque and value.maxlen is not None:
-            raise Misfit("has a maxlen, which would be lost; accepted: deque without maxlen")
-        room.enter(2 * len(value))
-        out: list[object] = []
-        try:
-            for node, one in zip(each, value, strict=False):
-                out.append(node.encode(one, room))
-        except Misfit as misfit:
-            misfit.at("[…]" if is_set else f"[{len(out)}]")
-            raise
-        room.depth -= 1
-        if is_set:
-            out.sort(key=dumps)
-        return out
-
-    def decode(wire: Any) -> object:
-        if type(wire) is not list or (fixed is not None and len(fixed) != len(wire)):
-            raise _stored(wire, name)
-        out: list[object] = []
-        try:
-            for node, one in zip(each, wire, strict=False):
-                out.append(node.decode(one))
-        except Misfit as misfit:
-            misfit.at(f"[{len(out)}]")
-            raise
-        return out if cls is list else cls(out)
-
-    return Node(name, encode, decode, frozenset({"array"}), types=frozenset({cls}))
-
-
-def _mapping(cls: Any, key: Node, item: Node) -> Node:
-    key = STR if key is ANY else key
-    name = f"{cls.__name__}[{key.name}, {item.name}]"
-    as_object = key.kinds == {"str"}
-
-    def encode(value: Any, room: Room) -> object:
-        if type(value) is not cls:
-            raise _wrong(value, name)
-        room.enter(5 * len(value))
-        pairs = []
-        for one_key, one in value.items():
-            written = _write_key(key, one_key, room)
-            try:
-                pairs.append((written, item.encode(one, room)))
-            except Misfit as misfit:
-                misfit.at(f"[{reprlib.repr(one_key)}]")
-                raise
-        room.depth -= 1
-        if not as_object:
-            return pairs
-        out = dict(pairs)
-        if len(out) != len(pairs):
-            raise Misfit(f"has different keys that are written alike; accepted: {name}")
-        return _escaped(out)
-
-    def decode(wire: Any) -> object:
-        pairs = _unescaped(wire, name).items() if as_object else _pairs(wire, name)
-        out = cls()
-        for written, one in pairs:
-            one_key = key.decode(written)
-            try:
-                out[one_key] = item.decode(one)
-            except Misfit as misfit:
-                misfit.at(f"[{reprlib.repr(one_key)}]")
-                raise
-        return out
-
-    kinds = frozenset({"object", "$"} if as_object else {"array"})
-    return Node(name, encode, decode, kinds, types=frozenset({cls}))
-
-
-def _write_key(node: Node, key: object, room: Room) -> Any:
-    try:
-        return node.encode(key, room)
-    except Misfit as misfit:
-        if misfit.final:
-            raise
-        raise Misfit(f"has a key that {misfit.reason}") from misfit.__cause__
-
-
-def _pairs(wire: Any, name: str) -> list[list[Any]]:
-    if type(wire) is not list or not all(type(one) is list and len(one) == 2 for one in wire):
-        raise _stored(wire, name)
-    return wire
-
-
-_UNTYPED.update(
-    {
-        type(None): _write_none,
-        bool: _write_bool,
-        int: _write_int,
-        float: _write_finite,
-        str: _write_str,
-        list: _array(list, ANY).encode,
-        dict: _mapping(dict, STR, ANY).encode,
-    }
-)
-
-
-# ---- nodes: records -------------------------------------------------------------------------
-
-
-class _Record:
+class Record:
     """A value with named fields. `fields` are filled in later, for a record may contain itself."""
 
     step = ".{}"  # how a path names a field
@@ -624,7 +639,7 @@ class _Record:
 
     def encode(self, value: Any, room: Room) -> object:
         if type(value) is not self.cls:
-            raise _wrong(value, self.name)
+            raise wrong(value, self.name)
         room.enter(5 * len(self.fields))
         out = self.write(value, self.fields, room)
         room.depth -= 1
@@ -643,12 +658,12 @@ class _Record:
             misfit.at(self.step.format(name))
             raise
         except Exception as error:  # a property of the user's, or a field that is not there
-            raise Misfit(_raised(error)).at(self.step.format(name)) from error
+            raise Misfit(raised(error)).at(self.step.format(name)) from error
         return out
 
     def decode(self, wire: Any) -> object:
         if type(wire) is not dict:
-            raise _stored(wire, self.name)
+            raise unreadable(wire, self.name)
         out: dict[str, object] = {}
         for name, one in wire.items():
             if name not in self.fields:
@@ -663,22 +678,22 @@ class _Record:
         try:
             return self.build(out)
         except Exception as error:
-            raise Misfit(f"cannot be rebuilt: {self.name}(…) {_raised(error)}") from error
+            raise Misfit(f"cannot be rebuilt: {self.name}(…) {raised(error)}") from error
 
     def build(self, values: dict[str, object]) -> object:
         return self.cls(**values)
 
 
-class _TypedDict(_Record):
+class TypedDictRecord(Record):
     step = "['{}']"
     kinds = frozenset({"object", "$"})
 
     def node(self) -> Node:
-        return replace(super().node(), types=frozenset({dict}))
+        return dataclasses.replace(super().node(), types=frozenset({dict}))
 
     def encode(self, value: Any, room: Room) -> object:
         if type(value) is not dict:
-            raise _wrong(value, self.name)
+            raise wrong(value, self.name)
         if unknown := [key for key in value if key not in self.fields]:
             raise Misfit(f"has the key {reprlib.repr(unknown[0])}; accepted: {self.name}")
         if missing := self.required - value.keys():
@@ -686,25 +701,25 @@ class _TypedDict(_Record):
         room.enter(5 * len(value))
         out = self.write(value, {key: self.fields[key] for key in value}, room)
         room.depth -= 1
-        return _escaped(out)
+        return escaped(out)
 
     def read(self, value: Any, name: str) -> object:
         return value[name]
 
     def decode(self, wire: Any) -> object:
-        return super().decode(_unescaped(wire, self.name))
+        return super().decode(unescaped(wire, self.name))
 
     def build(self, values: dict[str, object]) -> object:
         return values
 
 
-class _NamedTuple(_Record):
+class NamedTupleRecord(Record):
     def __init__(self, cls: Any, name: str) -> None:
         self.defaults: dict[str, object] = cls._field_defaults
         super().__init__(cls, name, set(cls._fields) - self.defaults.keys())
 
     def encode(self, value: Any, room: Room) -> object:
-        if getattr(value, "__dict__", None):
+        if getattr(value, "__dict__", None) and type(value) is self.cls:
             raise Misfit("has attributes beyond its fields, which would be lost")
         return super().encode(value, room)
 
@@ -716,9 +731,10 @@ class _NamedTuple(_Record):
         return self.cls._make(values[name] for name in self.cls._fields)
 
 
-class _Dataclass(_Record):
-    """Where its class may do more than keep the fields, encoding asks for a proof by rebuilding."""
+# ---- dataclasses ----------------------------------------------------------------------------
 
+
+class DataclassRecord(Record):
     def __init__(self, cls: Any, name: str) -> None:
         nothing = dataclasses.MISSING
         fields = [one for one in dataclasses.fields(cls) if one.init]
@@ -730,7 +746,7 @@ class _Dataclass(_Record):
 
     def encode(self, value: Any, room: Room) -> object:
         if type(value) is not self.cls:
-            raise _wrong(value, self.name)
+            raise wrong(value, self.name)
         room.enter(5 * len(self.fields))
         out = self.write(value, self.fields, room)
         if not self.transparent or (self.has_dict and len(value.__dict__) != len(self.fields)):
@@ -780,7 +796,7 @@ def _generated(method: object) -> types.CodeType | None:
     return code if code is not None and code.co_filename == "<string>" else None
 
 
-def _builds_on_builtin(cls: Any) -> bool:
+def builds_on_builtin(cls: Any) -> bool:
     """Whether it derives from such as dict or Exception, which keep values outside of fields."""
     abstract = (object, typing.Generic, typing.Protocol)
     return any(not base.__flags__ & _HEAP_TYPE and base not in abstract for base in cls.__mro__)
@@ -789,102 +805,125 @@ def _builds_on_builtin(cls: Any) -> bool:
 _HEAP_TYPE = 1 << 9  # made by a class statement
 
 
-def _enum(cls: type[Enum]) -> Node:
-    name = cls.__name__
-    values = [member._value_ for member in cls]
-    by_value = issubclass(cls, Flag) or all(type(value) in (int, str) for value in values)
-    wires: dict[object, Enum] = {
-        member._value_ if by_value else member._name_: member for member in cls
-    }
+# ---- enums ----------------------------------------------------------------------------------
 
-    def encode(value: Any, room: Room) -> object:
-        if type(value) is not cls:
-            raise _wrong(value, name)
-        return value._value_ if by_value else value._name_
 
-    def decode(wire: Any) -> object:
+class _EnumCodec:
+    """By value where all are int or str, since names change more easily; else by name."""
+
+    def __init__(self, cls: type[Enum]) -> None:
+        values = [member._value_ for member in cls]
+        self.cls = cls
+        self.by_value = issubclass(cls, Flag) or all(type(one) in (int, str) for one in values)
+        written = values if self.by_value else [member._name_ for member in cls]
+        self.members: dict[object, Enum] = dict(zip(written, cls, strict=True))
+        self.kinds = {"int" if type(one) is int else "str" for one in written}
+        if issubclass(cls, Flag):
+            self.kinds.add("int")
+
+    def encode(self, value: Any, room: Room) -> object:
+        if type(value) is not self.cls:
+            raise wrong(value, self.cls.__name__)
+        return value._value_ if self.by_value else value._name_
+
+    def decode(self, wire: Any) -> object:
         if type(wire) is not int and type(wire) is not str:
-            raise _stored(wire, name)
-        member = wires.get(wire)
-        if member is not None or not by_value:
-            if member is None:
-                raise Misfit(f"is stored as {reprlib.repr(wire)}, which {name} does not have")
-            return member
+            raise unreadable(wire, self.cls.__name__)
+        if wire in self.members:
+            return self.members[wire]
+        unknown = f"is stored as {reprlib.repr(wire)}, which {self.cls.__name__} does not have"
+        if not self.by_value:
+            raise Misfit(unknown)
         try:
-            return cls(wire)  # a combination of flags, or a value that the user's `_missing_` knows
+            return self.cls(wire)  # flags combined, or a value that the user's `_missing_` knows
         except Exception as error:
-            raise Misfit(
-                f"is stored as {reprlib.repr(wire)}, which {name} does not have"
-            ) from error
-
-    kinds = {"int" if type(value) is int else "str" for value in values} if by_value else {"str"}
-    kinds |= {"int"} if issubclass(cls, Flag) else set()
-    return Node(name, encode, decode, frozenset(kinds), types=frozenset({cls}))
+            raise Misfit(unknown) from error
 
 
-def _pydantic(cls: Any) -> Node:
-    name = cls.__name__
-    # By field names wherever pydantic can (2.11): an alias may differ for reading and for writing.
-    by_name = "by_name" in inspect.signature(cls.model_validate_json).parameters
-    how = {"by_alias": False, "by_name": True} if by_name else {}
+def enum_node(cls: type[Enum]) -> Node:
+    codec = _EnumCodec(cls)
+    kinds = frozenset(codec.kinds)
+    return Node(cls.__name__, codec.encode, codec.decode, kinds, types=frozenset({cls}))
 
-    def rebuild(plain: object) -> object:
-        # From JSON text, not from Python values: a strict model takes a date from text only there.
-        return cls.model_validate_json(dumps(plain), **how)
 
-    def encode(value: Any, room: Room) -> object:
-        if type(value) is not cls:
-            raise _wrong(value, name)
+# ---- pydantic -------------------------------------------------------------------------------
+
+
+class _ModelCodec:
+    def __init__(self, cls: Any) -> None:
+        self.cls = cls
+        self.name: str = cls.__name__
+        # By field names where pydantic can (2.11): an alias may differ for reading and writing.
+        by_name = "by_name" in inspect.signature(cls.model_validate_json).parameters
+        self.names = {"by_alias": False, "by_name": True} if by_name else {}
+        self.by_alias = not by_name
+
+    def encode(self, value: Any, room: Room) -> object:
+        if type(value) is not self.cls:
+            raise wrong(value, self.name)
         try:
             plain = value.model_dump(
-                mode="json", round_trip=True, by_alias=not by_name, warnings=False
+                mode="json", round_trip=True, by_alias=self.by_alias, warnings=False
             )
-            wire = _write_any(plain, room)
-            same = rebuild(plain) == value
+            wire = ANY.encode(plain, room)
+            same = self.build(plain) == value
         except Misfit:
             raise
         except Exception as error:
-            raise Misfit(f"cannot be rebuilt: {name} {_raised(error)}") from error
+            raise Misfit(f"cannot be rebuilt: {self.name} {raised(error)}") from error
         if not same:
-            raise Misfit(f"would come back different from the JSON that {name} dumps of it")
+            raise Misfit(f"would come back different from the JSON that {self.name} dumps of it")
         given: set[str] = value.model_fields_set
-        return {"$0model": [wire, sorted(given)]} if given < cls.model_fields.keys() else wire
+        return wire if self.cls.model_fields.keys() <= given else {"$0model": [wire, sorted(given)]}
 
-    def decode(wire: Any) -> object:
-        plain, given = wire["$0model"] if _mark(wire) == "$0model" else (wire, None)
+    def build(self, plain: object) -> Any:
+        # From JSON text, not from Python values: a strict model takes a date from text only there.
+        return self.cls.model_validate_json(dumps(plain), **self.names)
+
+    def decode(self, wire: Any) -> object:
+        wire, given = wire["$0model"] if mark_of(wire) == "$0model" else (wire, None)
         try:
-            model: Any = rebuild(_read_any(plain))
+            model = self.build(ANY.decode(wire))
         except Exception as error:
-            raise Misfit(f"does not decode as {name}, which {_raised(error)}") from error
+            raise Misfit(f"does not decode as {self.name}, which {raised(error)}") from error
         if given is not None:
             model.model_fields_set.intersection_update(given)
         return model
 
+
+def model_node(cls: Any) -> Node:
+    codec = _ModelCodec(cls)
     is_root = getattr(cls, "__pydantic_root_model__", False)
-    kinds = _ALL if is_root else frozenset({"object", "$", "$0model"})
-    return Node(name, encode, decode, kinds, types=frozenset({cls}))
+    kinds = ALL_KINDS if is_root else frozenset({"object", "$", "$0model"})
+    return Node(codec.name, codec.encode, codec.decode, kinds, types=frozenset({cls}))
 
 
-# ---- nodes: unions --------------------------------------------------------------------------
+_STORABLE = (
+    "None, bool, int, float, str, bytes, dates and times, UUID, Decimal, Path, enums, dataclasses, "
+    "TypedDict, NamedTuple, pydantic models, and containers and unions of these"
+)
+
+
+# ---- unions ---------------------------------------------------------------------------------
 
 
 def _only(node: Node, values: list[object]) -> Node:
-    """A node that takes these values alone."""
-    allowed = [_typed(node.encode(value, Room(MAX_SIZE))) for value in values]
+    """A node that takes these values alone: a Literal."""
+    allowed = [_typed(node.encode(value, Room(sys.maxsize))) for value in values]
     name = f"Literal[{', '.join(map(repr, values))}]"
 
     def encode(value: Any, room: Room) -> object:
         try:
             wire = node.encode(value, room)
         except Misfit:
-            raise _wrong(value, name) from None
+            raise wrong(value, name) from None
         if _typed(wire) not in allowed:
-            raise Misfit(f"is another {_named(type(value))}; accepted: {name}")
+            raise Misfit(f"is another {type_name(value)}; accepted: {name}")
         return wire
 
     def decode(wire: Any) -> object:
         if _typed(wire) not in allowed:
-            raise _stored(wire, name)
+            raise unreadable(wire, name)
         return node.decode(wire)
 
     return replace(node, encode=encode, decode=decode)
@@ -899,25 +938,42 @@ def _clash(one: Node, two: Node) -> bool:
     return any(kind not in one.plain or kind not in two.plain for kind in one.kinds & two.kinds)
 
 
-def _union(name: str, members: list[Node], tags: list[str], lead: bool = False) -> Node:
-    """The first member that takes a value writes it. `lead`: the first one is never tagged."""
-    if len(members) == 1:
-        return members[0]
-    marks = {
-        id(one): f"${tag}"
-        for one, tag in zip(members, tags, strict=True)
-        if any(one is not other and _clash(one, other) for other in members)
-        and not (lead and one is members[0])
-    }
-    order = {
-        cls: sorted(members, key=lambda one: cls not in one.types)
-        for cls in frozenset().union(*(one.types for one in members))
-    }
+class _Union:
+    """Its first member that takes a value writes it, tagged if another could be meant.
 
-    def encode(value: Any, room: Room) -> object:
+    `lead`: the first member is never tagged.
+    """
+
+    def __init__(self, name: str, members: list[Node], tags: list[str], lead: bool) -> None:
+        self.name = name
+        self.members = members
+        self.by_mark = {f"${tag}": one for tag, one in zip(tags, members, strict=True)}
+        self.marks = {
+            id(one): mark
+            for mark, one in self.by_mark.items()
+            if any(one is not other and _clash(one, other) for other in members)
+            and not (lead and one is members[0])
+        }
+        self.types = frozenset[type]().union(*(one.types for one in members))
+        self.order = {
+            cls: sorted(members, key=lambda one: cls not in one.types) for cls in self.types
+        }
+        self.by_kind: dict[str, list[Node]] = {}
+        for one in members:
+            for kind in one.kinds:
+                self.by_kind.setdefault(kind, []).append(one)
+        if lead:
+            self.by_kind.update({kind: [members[0]] for kind in members[0].kinds})
+
+    def node(self) -> Node:
+        kinds = {kind for one in self.members if id(one) not in self.marks for kind in one.kinds}
+        kinds.update(self.marks.values())
+        return Node(self.name, self.encode, self.decode, frozenset(kinds), types=self.types)
+
+    def encode(self, value: Any, room: Room) -> object:
         before = room.depth, room.left
         failures = []
-        candidates = order.get(type(value), members)
+        candidates = self.order.get(type(value), self.members)
         for one in candidates:
             try:
                 wire = one.encode(value, room)
@@ -927,55 +983,25 @@ def _union(name: str, members: list[Node], tags: list[str], lead: bool = False) 
                 failures.append(misfit)
                 room.depth, room.left = before
             else:
-                mark = marks.get(id(one))
+                mark = self.marks.get(id(one))
                 return {mark: wire} if mark else wire
         exact = [one for one in candidates if type(value) in one.types]
-        raise failures[0] if len(exact) == 1 else _wrong(value, name)
+        raise failures[0] if len(exact) == 1 else wrong(value, self.name)
 
-    kinds = {kind for one in members if id(one) not in marks for kind in one.kinds}
-    decode = _union_decoder(name, members, tags, lead)
-    node = Node(name, encode, decode, frozenset({*kinds, *marks.values()}), types=frozenset(order))
-    return node if marks or len(members) > 2 or NONE not in members else _optional(node, members)
-
-
-def _optional(node: Node, members: list[Node]) -> Node:
-    """`X | None`, by a shorter way."""
-    (one,) = (member for member in members if member is not NONE)
-
-    def encode(value: Any, room: Room) -> object:
-        return None if value is None else one.encode(value, room)
-
-    def decode(wire: Any) -> object:
-        return None if wire is None else node.decode(wire)
-
-    return replace(node, encode=encode, decode=decode)
-
-
-def _union_decoder(name: str, members: list[Node], tags: list[str], lead: bool) -> Decode:
-    by_mark = {f"${tag}": one for one, tag in zip(members, tags, strict=True)}
-    by_kind: dict[str, list[Node]] = {}
-    for one in members:
-        for kind in one.kinds:
-            by_kind.setdefault(kind, []).append(one)
-    if lead:
-        by_kind.update({kind: [members[0]] for kind in members[0].kinds})
-
-    def decode(wire: Any) -> object:
-        mark = _mark(wire)
-        if mark in by_mark:
-            return by_mark[mark].decode(wire[mark])
-        candidates = by_kind.get(mark or _KINDS.get(type(wire), "object"), [])
+    def decode(self, wire: Any) -> object:
+        mark = mark_of(wire)
+        if mark in self.by_mark:
+            return self.by_mark[mark].decode(wire[mark])
+        candidates = self.by_kind.get(kind_of(wire), [])
         if len(candidates) == 1:
             return candidates[0].decode(wire)
         # No tag where one is due: stored before the hint became a union. Good if only one reading.
         readings = [one for candidate in candidates for one in _attempt(candidate.decode, wire)]
         if not readings:
-            raise _stored(wire, name)
+            raise unreadable(wire, self.name)
         if any(type(one) is not type(readings[0]) or one != readings[0] for one in readings):
-            raise Misfit(f"is stored so that it could be any of several members of {name}")
+            raise Misfit(f"is stored so that it could be any of several members of {self.name}")
         return readings[0]
-
-    return decode
 
 
 def _attempt(decode: Decode, wire: Any) -> list[object]:
@@ -983,6 +1009,23 @@ def _attempt(decode: Decode, wire: Any) -> list[object]:
         return [decode(wire)]
     except Misfit:
         return []
+
+
+def _union_node(name: str, members: list[Node], tags: list[str], lead: bool = False) -> Node:
+    if len(members) == 1:
+        return members[0]
+    union = _Union(name, members, tags, lead)
+    if union.marks or len(members) > 2 or NONE not in members:
+        return union.node()
+    (one,) = (member for member in members if member is not NONE)
+
+    def encode(value: Any, room: Room) -> object:  # `X | None`, by a shorter way
+        return None if value is None else one.encode(value, room)
+
+    def decode(wire: Any) -> object:
+        return None if wire is None else union.decode(wire)
+
+    return replace(union.node(), encode=encode, decode=decode)
 
 
 # ---- from hints to nodes --------------------------------------------------------------------
@@ -997,12 +1040,12 @@ def _unsupported(hint: object) -> Node:
     )
 
     def encode(value: Any, room: Room) -> object:
-        raise Misfit(f"is of type {_named(type(value))}, and its type hint {name} {why}")
+        raise Misfit(f"is of type {type_name(value)}, and its type hint {name} {why}")
 
     def decode(wire: Any) -> object:
         raise Misfit(f"cannot be decoded: its type hint {name} {why}")
 
-    return Node(name, encode, decode, _ALL)
+    return Node(name, encode, decode, ALL_KINDS)
 
 
 def _title(hint: object) -> str:
@@ -1027,18 +1070,18 @@ _MAPPINGS = {dict: dict, abc.Mapping: dict, abc.MutableMapping: dict, OrderedDic
 _SCALARS: dict[object, Node] = {
     **dict.fromkeys((Any, object, inspect.Parameter.empty), ANY),
     **dict.fromkeys((str, typing.LiteralString), STR),
-    **{cls: _path(cls) for cls in (PathLike, Path, type(Path()), PurePath)},
-    **{cls: _path(cls) for cls in (PurePosixPath, PureWindowsPath)},
-    **{cls: _bytes(cls) for cls in (bytes, bytearray)},
-    **{cls: _text(cls, _write_moment, _read_moment(cls)) for cls in (datetime, time)},
+    **{cls: path_node(cls) for cls in (PathLike, Path, type(Path()), PurePath)},
+    **{cls: path_node(cls) for cls in (PurePosixPath, PureWindowsPath)},
+    **{cls: bytes_node(cls) for cls in (bytes, bytearray)},
+    **{cls: moment_node(cls) for cls in (datetime, time)},
     type(None): NONE,
     bool: BOOL,
     int: INT,
     float: FLOAT,
-    UUID: _text(UUID, str, UUID),
-    Decimal: _text(Decimal, str, Decimal),
-    date: _text(date, date.isoformat, date.fromisoformat),
-    timedelta: _text(timedelta, _write_span, _read_span),
+    UUID: text_node(UUID, str, UUID),
+    Decimal: text_node(Decimal, str, Decimal),
+    date: text_node(date, date.isoformat, date.fromisoformat),
+    timedelta: SPAN,
 }
 _ARRAYS = (list, set, frozenset, deque)
 
@@ -1070,19 +1113,19 @@ class _Compiler:
             return self._forward(hint)
         if origin in _MAPPINGS:
             key, item = args or (str, Any)
-            return _mapping(_MAPPINGS[origin], self.node(key), self.node(item))
+            return mapping_node(_MAPPINGS[origin], self.node(key), self.node(item))
         if origin is tuple and args[-1:] != (...,) and args != ():
-            return _array(tuple, [self.node(one) for one in args])
+            return array_node(tuple, [self.node(one) for one in args])
         if origin is tuple:
             # get_args says () of `tuple[()]` as of plain `tuple`.
-            return _array(tuple, [] if hint == tuple[()] else self.node((*args, Any)[0]))
+            return array_node(tuple, [] if hint == tuple[()] else self.node((*args, Any)[0]))
         if origin in _ARRAYS:
-            return _array(origin, self.node((*args, Any)[0]))
+            return array_node(origin, self.node((*args, Any)[0]))
         if origin in _ABSTRACT:
             item = self.node((*args, Any)[0])
-            concrete = [_array(cls, item) for cls in _ABSTRACT[origin]]
+            concrete = [array_node(cls, item) for cls in _ABSTRACT[origin]]
             tags = [cls.__name__ for cls in _ABSTRACT[origin]]
-            return _union(f"{origin.__name__}[{item.name}]", concrete, tags, lead=True)
+            return _union_node(f"{origin.__name__}[{item.name}]", concrete, tags, lead=True)
         return self._class(hint, origin) if isinstance(origin, type) else _unsupported(hint)
 
     def _union(self, hint: Any) -> Node:
@@ -1106,7 +1149,7 @@ class _Compiler:
         self.expanded = outer
         if len(set(tags)) < len(tags):
             return _unsupported(hint)
-        return _union(" | ".join([*names, *map(_title, literals)]), nodes, tags)
+        return _union_node(" | ".join([*names, *map(_title, literals)]), nodes, tags)
 
     def _members(self, hint: Any) -> Iterable[Any]:
         """The members of a union and of the unions within it."""
@@ -1122,21 +1165,23 @@ class _Compiler:
 
     def _alias(self, key: Any, name: str, value: Callable[[], Any]) -> Node:
         """An alias may contain itself: until it is known, a node that looks it up when called."""
-        node = Node(name, _write_any, _read_any, _ALL)
+        found = [Node(name, ANY.encode, ANY.decode, ALL_KINDS)]
         records = self.records
-        for _ in range(3):  # what it is inside depends on what it is outside: until that is stable
-            self.open[key] = known = replace(
-                node,
-                name=name,
-                encode=lambda value, room: node.encode(value, room),
-                decode=lambda wire: node.decode(wire),
-            )
+
+        def encode(value: Any, room: Room) -> object:
+            return found[-1].encode(value, room)
+
+        def decode(wire: Any) -> object:
+            return found[-1].decode(wire)
+
+        for _ in range(3):  # inside, unions ask what it is outside: until the answer is stable
+            self.open[key] = replace(found[-1], name=name, encode=encode, decode=decode)
             self.records = dict(records)
-            node = self.node(value())
-            if (node.kinds, node.plain) == (known.kinds, known.plain):
+            found.append(self.node(value()))
+            if found[-1].kinds == found[-2].kinds and found[-1].plain == found[-2].plain:
                 break
         del self.open[key]
-        return node
+        return found[-1]
 
     def _forward(self, hint: str | typing.ForwardRef) -> Node:
         text = hint if isinstance(hint, str) else hint.__forward_arg__
@@ -1146,22 +1191,22 @@ class _Compiler:
 
     def _class(self, hint: Any, cls: Any) -> Node:
         if issubclass(cls, Enum):
-            return self.records.setdefault(hint, _enum(cls))
+            return self.records.setdefault(hint, enum_node(cls))
         models = sys.modules.get("pydantic.main")  # a model's class cannot be without it
         if models and issubclass(cls, models.BaseModel):
-            return self.records.setdefault(hint, _pydantic(cls))
+            return self.records.setdefault(hint, model_node(cls))
         if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):
             hints = field_hints(cls, hint)
             usual = cls.__required_keys__
             required = [name for name, one in hints.items() if is_required(one, name in usual)]
-            return self._record(hint, _TypedDict(cls, _title(hint), required), hints)
+            return self._record(hint, TypedDictRecord(cls, _title(hint), required), hints)
         if issubclass(cls, tuple) and hasattr(cls, "_fields"):
             hints = {**dict.fromkeys(cls._fields, Any), **field_hints(cls, hint)}
-            return self._record(hint, _NamedTuple(cls, _title(hint)), hints)
-        if dataclasses.is_dataclass(cls) and not _builds_on_builtin(cls):
+            return self._record(hint, NamedTupleRecord(cls, _title(hint)), hints)
+        if dataclasses.is_dataclass(cls) and not builds_on_builtin(cls):
             known = field_hints(cls, hint)
             hints = {one.name: known.get(one.name, Any) for one in dataclasses.fields(cls)}
-            record = _Dataclass(cls, _title(hint))
+            record = DataclassRecord(cls, _title(hint))
             node = self._record(hint, record, hints)
             for one in dataclasses.fields(cls):
                 if not one.init:
@@ -1169,7 +1214,7 @@ class _Compiler:
             return node
         return _unsupported(hint)
 
-    def _record(self, hint: Any, record: _Record, hints: Mapping[str, object]) -> Node:
+    def _record(self, hint: Any, record: Record, hints: Mapping[str, object]) -> Node:
         node = self.records[hint] = record.node()
         outer, self.scope = self.scope, scope_of(record.cls)
         record.fields.update({name: self.node(one) for name, one in hints.items()})
@@ -1227,7 +1272,7 @@ def _finish(wire: object, limit: int) -> str:
     text = dumps(wire)
     size = len(text) if text.isascii() else len(text.encode())
     if size > limit:
-        raise Misfit(_too_large("takes", size, limit))
+        raise Misfit(too_large("takes", size, limit))
     return text
 
 
@@ -1254,14 +1299,14 @@ class Coder:
                 _prove(self._node, value, wire)
             return _finish(wire, limit)
         except Exception as error:
-            raise ResultError(explain("result", error)) from cause(error)
+            raise ResultError(explain("result", error)) from cause_of(error)
 
     def decode(self, text: str) -> object:
         """The value; ResultError if the text is not of this hint."""
         try:
             return self._node.decode(loads(text))
         except Exception as error:
-            raise ResultError(explain("result", error)) from cause(error)
+            raise ResultError(explain("result", error)) from cause_of(error)
 
 
 class Signature(Binder):
@@ -1275,7 +1320,7 @@ class Signature(Binder):
     def __init__(self, function: Callable[..., object]) -> None:
         super().__init__(function)
         self._function = function
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, Node] | None = None
         self._result: Coder | None = None
 
     @property
@@ -1284,7 +1329,7 @@ class Signature(Binder):
 
     def encode(self, bound: Mapping[str, object], limit: int = MAX_SIZE) -> str:
         """The JSON text of bound values; ArgumentError naming the one that cannot be stored."""
-        nodes = self._nodes or self._compile()
+        nodes = self._nodes if self._nodes is not None else self._compile()
         room = Room(limit)
         wire: dict[str, object] = {}
         name = ""
@@ -1295,11 +1340,11 @@ class Signature(Binder):
                 for name, value in bound.items():
                     _prove(nodes[name], value, wire[name])
         except Exception as error:
-            raise self._refusal(f"argument {name}", error) from cause(error)
+            raise self._refusal(f"argument {name}", error) from cause_of(error)
         try:
             return _finish(wire, limit)
         except Exception as error:
-            raise self._refusal("the call", error) from cause(error)
+            raise self._refusal("the call", error) from cause_of(error)
 
     def decode(self, text: str) -> tuple[tuple[object, ...], dict[str, object]]:
         """Positional and keyword arguments to call the function with.
@@ -1307,7 +1352,7 @@ class Signature(Binder):
         Parameters that are new since, and have a default, are left out. ArgumentError if one is
         gone, is new without a default, or if a value is not of its type any more.
         """
-        nodes = self._nodes or self._compile()
+        nodes = self._nodes if self._nodes is not None else self._compile()
         subject = "arguments"
         try:
             values = {}
@@ -1321,7 +1366,7 @@ class Signature(Binder):
                 raise Misfit("is not stored, and has no default: the parameter is new since")
             return self._spread(values)
         except Exception as error:
-            raise self._refusal(subject, error) from cause(error)
+            raise self._refusal(subject, error) from cause_of(error)
 
     def _spread(self, values: dict[str, object]) -> tuple[tuple[object, ...], dict[str, object]]:
         try:

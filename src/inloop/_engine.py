@@ -102,6 +102,7 @@ class Engine:
         self._reserved = 0
         self._unsaved: list[tuple[Run, Move, End]] = []
         self._parked: list[Run] = []
+        self._overrun: list[Run] = []
         self._resuming: list[Run] = []
         self._wake = asyncio.Event()
         self._hungry = True
@@ -186,6 +187,7 @@ class Engine:
         await self._hear()
         await self._save_again()
         await self._park()
+        await self._mark_overrun()
         await self._let_go_on()
         if self._settings.work and not self._closing:
             late = await self._claim()
@@ -262,11 +264,18 @@ class Engine:
         """A person took our tasks over: stop them, and go on as a new owner."""
         log.error("this process was taken over by hand: it stops its tasks and starts anew")
         for run in list(self._runs.values()):
-            run.lost = True
-            run.stop(Request(Stop.INTERRUPT, reason="taken over"))
+            self._lose(run, "taken over")
         self._unsaved.clear()
         await self._store.reopen_owner()
         self._hungry = True
+
+    def _lose(self, run: Run, reason: str) -> None:
+        """Stop a run whose end nobody wants any more."""
+        run.lost = True
+        if run.is_over:
+            self._forget(run)
+        else:
+            run.stop(Request(Stop.INTERRUPT, reason=reason))
 
     # ---- claiming and starting
 
@@ -288,17 +297,16 @@ class Engine:
 
     def added(self, news: list[NewTask], added: list[Added] | None) -> None:
         """New tasks were stored (None: they were not): start those that were claimed."""
-        for at, new in enumerate(news):
-            if new.start:
-                self._reserved -= 1
-            if added is None:
-                continue
-            answer = added[at]
-            if answer.claimed is not None:
-                self._start(answer.claimed)
-            elif answer.created:
-                self._hungry = True
-                self._wake.set()
+        if news[0].start:  # only a task that comes alone may start at once
+            self._reserved -= 1
+        if added is None:
+            return
+        claimed = added[0].claimed
+        if claimed is not None:
+            self._start(claimed)
+        else:
+            self._hungry = True
+            self._wake.set()
         self._feed.poke()
 
     async def _claim(self) -> float | None:
@@ -338,6 +346,7 @@ class Engine:
         retry, timeout = function.rules(claimed.options)
         lines = TaskLog(claimed.seq, claimed.attempt, self._settings.capture_logs)
         run = Run(claimed, function, retry, timeout, self._clock, self.threads, lines)
+        run.on_overrun = partial(self._overran, run)
         run.on_parked = partial(self._was_parked, run)
         run.on_news = partial(self._notes.want, run)
         lines.soon = run.on_news
@@ -360,7 +369,13 @@ class Engine:
         elif run.is_moving:
             run.at_end = end
         else:
-            self._save(run, self._move(run, end), end)
+            try:
+                move = self._move(run, end)
+            except Exception:
+                log.exception("the end of task %s cannot be decided", run.claimed.id)
+                self._forget(run)
+            else:
+                self._save(run, move, end)
 
     def _move(self, run: Run, end: End) -> Move:
         at = Circumstances(
@@ -378,8 +393,9 @@ class Engine:
                 # The task has run; what came of it is kept until the store takes it.
                 run.lines.put_back(lines)
                 self._unsaved.append((run, move, end))
+                if self.trouble is None:
+                    self._wake.set()
                 self._down(error)
-                self._wake.set()
             elif error is not None and not isinstance(error, NotOpen):
                 log.error("the end of task %s cannot be stored", move.task_id, exc_info=error)
                 self._forget(run)
@@ -434,12 +450,15 @@ class Engine:
         return not any(run.state is State.RUNNING or run.is_over for run in self._runs.values())
 
     async def _save_again(self) -> None:
+        """Nothing is claimed before what could not be stored is stored."""
+        if not self._unsaved:
+            return
         unsaved, self._unsaved = self._unsaved, []
         for run, move, end in unsaved:
             self._save(run, move, end)
-        if unsaved:
-            # Nothing is claimed before these are stored.
-            await self._store.note((), ())
+        await self._store.note((), ())  # comes after them, and fails as they do
+        if self._unsaved:
+            raise StoreError(self.trouble or "outcomes cannot be stored")
 
     # ---- control
 
@@ -455,6 +474,20 @@ class Engine:
             run.resumed_by = By(0, ask.actor, ask.reason)
             self._resuming.append(run)
 
+    def _overran(self, run: Run) -> None:
+        """A plain function is past its timeout, and cannot be ended from outside."""
+        self._overrun.append(run)
+        self._wake.set()
+
+    async def _mark_overrun(self) -> None:
+        while self._overrun:
+            run = self._overrun[0]
+            if not run.is_over:
+                by = By(self._clock.now(), "engine", f"past its timeout of {run.timeout:g} s")
+                await self._store.overrun(run.claimed.seq, run.claimed.attempt, by)
+                self._feed.poke()
+            self._overrun.remove(run)
+
     def _was_parked(self, run: Run) -> None:
         self._parked.append(run)
         self._wake.set()
@@ -462,30 +495,34 @@ class Engine:
     async def _park(self) -> None:
         """Store that tasks which stand still are paused; their slots are free then."""
         while self._parked:
-            run = self._parked.pop()
-            if run.is_over or run.pause_wanted is None or run.state is not State.RUNNING:
-                continue
-            by = run.pause_wanted._replace(now=self._clock.now())
-            with self._moving(run):
-                if await self._store.pause_mine(run.claimed.seq, run.claimed.attempt, by):
-                    run.state = State.PAUSED
-                    self._taken -= 1
-                    self._hungry = True
-                elif run.request is None:
-                    run.go_on()  # it was called off: a resume came first
-            self._feed.poke()
+            run = self._parked[0]
+            if not run.is_over and run.pause_wanted and run.state is State.RUNNING:
+                await self._pause(run, run.pause_wanted._replace(now=self._clock.now()))
+            self._parked.remove(run)  # only now: had the store failed, it would be tried again
+
+    async def _pause(self, run: Run, by: By) -> None:
+        with self._moving(run):
+            if await self._store.pause_mine(run.claimed.seq, run.claimed.attempt, by):
+                run.state = State.PAUSED
+                self._taken -= 1
+                self._hungry = True
+            elif run.request is None:
+                run.go_on()  # it was called off: a resume came first
+        self._feed.poke()
 
     async def _let_go_on(self) -> None:
         """Resumed tasks take a slot each, before anything that is queued."""
-        waiting, self._resuming = self._resuming, []
-        for run in waiting:
+        for run in list(self._resuming):
             if run.is_over or run.resumed_by is None:
-                continue
-            if run.state is State.RUNNING:
+                done = True
+            elif run.state is State.RUNNING:
                 run.go_on()
                 await self._store.answered(run.claimed.seq, run.claimed.attempt, "resume")
-            elif self._free <= 0 or self._closing or not await self._resume(run):
-                self._resuming.append(run)
+                done = True
+            else:
+                done = self._free > 0 and not self._closing and await self._resume(run)
+            if done:
+                self._resuming.remove(run)
 
     async def _resume(self, run: Run) -> bool:
         """False: its queue has no slot now."""
@@ -566,6 +603,13 @@ class Engine:
         """Let running tasks finish for `grace` seconds, interrupt the rest, and close the store."""
         self._closing = True
         self._wake.set()
+        if waits_for := self.running():
+            log.info(
+                "inloop waits up to %g s for %d running tasks: %s",
+                grace,
+                len(waits_for),
+                ", ".join(waits_for[:20]),
+            )
         try:
             await _shutdown.within(grace, self._is_idle)
         finally:
@@ -642,8 +686,7 @@ class Engine:
         await self._stop_services()
         await self._store.abandon()
         for run in list(self._runs.values()):
-            run.lost = True
-            run.stop(Request(Stop.INTERRUPT, reason="crash"))
+            self._lose(run, "crash")
         self.lag.stop()
         self._feed.close()
         self._outcomes.close()

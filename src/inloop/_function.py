@@ -182,9 +182,9 @@ class TaskFunction(Generic[P, R]):
         """
         manager = self._manager
         await manager._ready()
-        bound = [self._bind_one(call) for call in calls]
-        news = await manager._in_thread(partial(self._encode_all, bound, manager._clock.now()))
-        return await manager._add(self, news, self._connection)
+        encode = partial(self._encode_all, list(calls), manager._clock.now())
+        news = await manager._in_thread(encode)
+        return await manager._add(self, news, self._connection) if news else []
 
     def _bind_one(self, call: "Call[P, R] | tuple[Any, ...]") -> dict[str, object]:
         if isinstance(call, Call):
@@ -195,8 +195,11 @@ class TaskFunction(Generic[P, R]):
             raise TypeError(f"enqueue_many: {call!r} must be a tuple of arguments, or f.call(…)")
         return self._signature.bind(call, {})
 
-    def _encode_all(self, bound: Sequence[dict[str, object]], now: Micros) -> list[NewTask]:
+    def _encode_all(
+        self, calls: "Sequence[Call[P, R] | tuple[Any, ...]]", now: Micros
+    ) -> list[NewTask]:
         most = self._manager._max_size
+        bound = (self._bind_one(call) for call in calls)
         return [self._new(one, self._signature.encode(one, most), now) for one in bound]
 
     def _new(self, bound: dict[str, object], arguments: str, now: Micros) -> NewTask:

@@ -47,6 +47,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+SLICE = 500
+
 _FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 Retention = timedelta | Mapping[State | str, timedelta | None] | None
 
@@ -265,7 +267,7 @@ class TaskManager(Verbs):
     def _closed(self) -> None:
         self._engine = self._loop = None
         self._accepts = False
-        self._outcomes = Outcomes()
+        self._outcomes.doubt()
         self._feed = Feed()
         gathering.end()
 
@@ -308,8 +310,9 @@ class TaskManager(Verbs):
             return [self._handle(function, one) for one in added]
         if len(news) == 1:
             news[0].start = news[0].due <= news[0].created and engine.reserve(news[0])
-        # Held before the task exists: it may end before this coroutine goes on.
-        outcomes = [self._outcomes.of(new.id) for new in news]
+        # Held before the task exists: it may end before this coroutine goes on. Many are looked
+        # up when they are awaited.
+        outcomes = [self._outcomes.of(new.id) for new in news[:SLICE]]
         answer: asyncio.Future[list[Added]] = asyncio.get_running_loop().create_future()
 
         def done(added: list[Added] | None, error: BaseException | None) -> None:
@@ -328,7 +331,11 @@ class TaskManager(Verbs):
             engine.added(news, None)
             raise
         added = await answer
-        handles = [self._handle(function, one) for one in added]
+        handles: list[TaskHandle[R]] = []
+        for one in added:
+            handles.append(self._handle(function, one))
+            if len(handles) % SLICE == 0:
+                await asyncio.sleep(0)  # a hundred thousand handles must not hold up the loop
         del outcomes
         return handles
 

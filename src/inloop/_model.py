@@ -6,6 +6,8 @@ They become aware datetimes only where a user sees them.
 
 import json
 import os
+import struct
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -82,16 +84,25 @@ def _optional(micros: Micros | None) -> datetime | None:
 
 
 _last_id = 0
+_ids = threading.Lock()
+_random: list[int] = []
+os.register_at_fork(after_in_child=_random.clear)  # a fork must not repeat its parent's ids
 
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): sorted by time, and strictly rising within this process."""
     global _last_id
+    now = time.time_ns()
     # 48 bits of milliseconds and 12 of their fraction; the counter wins when the clock stands.
-    stamp = time.time_ns() // 1_000_000 << 12 | time.time_ns() % 1_000_000 * 4096 // 1_000_000
-    _last_id = stamp = stamp if stamp > _last_id else _last_id + 1
+    stamp = now // 1_000_000 << 12 | now % 1_000_000 * 4096 // 1_000_000
+    with _ids:
+        _last_id = stamp = stamp if stamp > _last_id else _last_id + 1
+        if not _random:
+            # Drawn in bulk: each draw is a call into the kernel.
+            _random.extend(struct.unpack("256Q", os.urandom(256 * 8)))
+        drawn = _random.pop()
     high = f"{stamp >> 12:012x}"
-    tail = f"{int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF | 1 << 63:016x}"
+    tail = f"{drawn & 0x3FFF_FFFF_FFFF_FFFF | 1 << 63:016x}"
     return f"{high[:8]}-{high[8:]}-7{stamp & 0xFFF:03x}-{tail[:4]}-{tail[4:]}"
 
 
@@ -121,8 +132,8 @@ class Task:
 
     `attempt` is the number of its latest attempt (0: never started), `failures` how many of them
     failed. `due` is the instant from which it may run. `deadline` is known inside a running task
-    only. `asked` is what the owner of a running task has been asked and has not done yet:
-    "cancel", "pause", "resume", or None.
+    only. `asked` is what a running task has been asked and has not done yet: "cancel", "pause",
+    "resume", "interrupt", "timeout" (a plain function past its timeout), or None.
     """
 
     id: str
@@ -166,8 +177,13 @@ class Task:
 
     @property
     def label(self) -> str:
-        """The state in the word a person would use: retrying, cancelling, pausing, resuming."""
-        words = {"cancel": "cancelling", "pause": "pausing", "resume": "resuming"}
+        """The state in the word a person would use: retrying, cancelling, overrun, …"""
+        words = {
+            "cancel": "cancelling",
+            "pause": "pausing",
+            "resume": "resuming",
+            "timeout": "overrun",
+        }
         if self.asked in words:
             return words[self.asked]
         if self.state is State.SCHEDULED and self.failures:

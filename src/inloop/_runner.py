@@ -77,6 +77,7 @@ class Run:
         "lost",
         "on_gone",
         "on_news",
+        "on_overrun",
         "on_parked",
         "pause_wanted",
         "progress",
@@ -121,6 +122,7 @@ class Run:
         self.on_parked: Callable[[], None] = _nothing
         self.on_news: Callable[[], None] = _nothing
         self.on_gone: Callable[[], None] = _nothing
+        self.on_overrun: Callable[[], None] = _nothing
         self._work = work
         self._clock = clock
         self._threads = threads
@@ -132,7 +134,7 @@ class Run:
         self._deadline: float | None = None
         # Set while a plain function stands at a checkpoint, until it may go on.
         self._parked = False
-        self._resume_thread = threading.Event()
+        self._resume_thread = None if work.is_async else threading.Event()
 
     # ---- running
 
@@ -245,7 +247,8 @@ class Run:
             self._tell()
 
     def _tell(self) -> None:
-        self._resume_thread.set()
+        if self._resume_thread is not None:
+            self._resume_thread.set()
         if self._task is not None and not self.is_over:
             self._task.cancel()
             # A task that was being held is let go, so that its clean-up can complete.
@@ -277,6 +280,8 @@ class Run:
 
     def _time_out(self) -> None:
         self.stop(Request(Stop.TIMEOUT))
+        if self.in_thread and not self.is_over:
+            self.on_overrun()
 
     # ---- pausing
 
@@ -299,11 +304,12 @@ class Run:
         if self.gate.is_shut:
             self.gate.open()
             self._arm_timeout()
-        self._resume_thread.set()
+        if self._resume_thread is not None:
+            self._resume_thread.set()
 
     def checkpoint(self) -> None:
         """In the thread of a plain function: stop or wait, if that was asked for."""
-        if self._work.is_async:
+        if self._resume_thread is None:
             return
         while True:
             if self.request is not None:

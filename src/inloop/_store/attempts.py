@@ -95,7 +95,7 @@ update inloop_task set owner = null where owner = :owner and state = 'paused' an
 
 ASKS = """
 select seq, attempt, asked, actor, reason from inloop_task
-where owner = :owner and asked is not null and asked <> 'interrupt'
+where owner = :owner and asked in ('cancel', 'pause', 'resume')
 """
 
 PROGRESS = """
@@ -133,18 +133,18 @@ def resume(cx: sqlite3.Connection, seq: int, attempt: int, by: By, lanes: Lanes)
     return cx.execute(RESUME_RUNNING, _mine(seq, attempt, by)).fetchone() is not None
 
 
-HOLD = """
+OVERRUN = """
 update inloop_task
-set state = 'held', moved = :now, actor = :actor, reason = :reason, writer = :owner,
-    owner = null, asked = null
+set asked = 'timeout', moved = :now, actor = :actor, reason = :reason, writer = :owner
 where seq = :seq and state = 'running' and attempt = :attempt and owner = :owner
+  and asked is not 'cancel'
 returning seq
 """
 
 
-def hold(cx: sqlite3.Connection, seq: int, attempt: int, by: By) -> bool:
-    """Set a running task of ours aside for a person's decision."""
-    return cx.execute(HOLD, _mine(seq, attempt, by)).fetchone() is not None
+def overrun(cx: sqlite3.Connection, seq: int, attempt: int, by: By) -> bool:
+    """Note that a running task of ours is past its timeout, and goes on."""
+    return cx.execute(OVERRUN, _mine(seq, attempt, by)).fetchone() is not None
 
 
 def write_progress(

@@ -149,8 +149,8 @@ class Store(Protocol):
         """Publish which task functions this owner can run."""
         ...
 
-    async def hold(self, seq: int, attempt: int, by: By) -> bool:
-        """Set a running task of ours aside for a person's decision."""
+    async def overrun(self, seq: int, attempt: int, by: By) -> bool:
+        """Note that a running task of ours is past its timeout, and goes on."""
         ...
 
     async def hold_unknown(self, before: Micros, by: By) -> tuple[bool, int]:

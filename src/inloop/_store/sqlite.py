@@ -308,11 +308,16 @@ class SQLiteStore:
     def _add_within(self, news: list[NewTask], cx: sqlite3.Connection) -> list[Added]:
         if not cx.in_transaction and cx.isolation_level is None:
             raise ValueError("connection=: it has no open transaction; execute `begin immediate`")
-        self._require_same(cx)
+        # The app may have its rows made into anything; ours are tuples.
+        factories = cx.row_factory, cx.text_factory
+        cx.row_factory, cx.text_factory = None, str
         try:
+            self._require_same(cx)
             return queue.add(cx, news, None, _NOTHING)
         except sqlite3.Error as error:
             raise place.explain(error, self.place) from error
+        finally:
+            cx.row_factory, cx.text_factory = factories
 
     def _require_same(self, cx: sqlite3.Connection) -> None:
         file = next(row[2] for row in cx.execute("pragma database_list") if row[1] == "main")
@@ -389,9 +394,9 @@ class SQLiteStore:
         self._functions = tuple(functions)
         await self._write(lambda cx: housekeeping.know(cx, self.me, functions))
 
-    async def hold(self, seq: int, attempt: int, by: By) -> bool:
+    async def overrun(self, seq: int, attempt: int, by: By) -> bool:
         mine = by._replace(writer=self.me)
-        return await self._write(lambda cx: attempts.hold(cx, seq, attempt, mine), mark=True)
+        return await self._write(lambda cx: attempts.overrun(cx, seq, attempt, mine), mark=True)
 
     async def hold_unknown(self, before: Micros, by: By) -> tuple[bool, int]:
         mine = by._replace(writer=self.me)

@@ -61,8 +61,8 @@ class Writer:
                     waited = time.monotonic() - begun
                     raise StoreBusy(
                         f"{self.place}: another connection has held a write transaction open for "
-                        f"{waited:.1f} s. If it is your own and you call inloop inside it, pass it: "
-                        f"f.using(connection=…).enqueue(…); else end it sooner"
+                        f"{waited:.1f} s. If it is your own and you call inloop inside it, pass "
+                        f"it: f.using(connection=…).enqueue(…); else end it sooner"
                     ) from error
 
     def _still_there(self) -> None:

@@ -19,7 +19,7 @@ create table inloop_task (
   deaths      integer not null default 0 check (deaths >= 0),
   death_mark  numeric,                      -- persisted progress at the last death
   owner       integer,                      -- inloop_owner.n while an attempt is alive
-  asked       text    check (asked in ('cancel', 'pause', 'resume', 'interrupt')),
+  asked       text    check (asked in ('cancel', 'pause', 'resume', 'interrupt', 'timeout')),
   paused_from text,
   created     integer not null,
   moved       integer not null,             -- the last move: when, by whom, why, written by which owner

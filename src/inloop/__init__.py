@@ -22,7 +22,7 @@ from inloop._errors import (
 from inloop._function import AsyncTaskFunction, Call, Key, SyncTaskFunction, TaskFunction
 from inloop._handle import TaskHandle
 from inloop._logs import log
-from inloop._manager import Queue, TaskManager
+from inloop._manager import TaskManager
 from inloop._model import (
     Attempt,
     AuditEntry,
@@ -39,6 +39,7 @@ from inloop._model import (
     Task,
 )
 from inloop._retry import GiveUp, Retry, Snooze, exponential
+from inloop._settings import Queue
 
 __all__ = [
     "ArgumentError",

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakValueDictionary
 
 from inloop._errors import NotOpen
-from inloop._model import Ended, Event, Progress
+from inloop._exchange import Ended
+from inloop._model import Event, Progress
 
 MOST_WAITING = 10_000
 AT_ONCE = 500

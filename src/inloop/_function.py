@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 from inloop import _retry
 from inloop import _texts as texts
 from inloop._codec import Signature, is_large
-from inloop._model import Micros, NewTask, new_id, to_micros
+from inloop._exchange import NewTask
+from inloop._model import Micros, new_id, to_micros
 from inloop._outcome import RetryRule
 from inloop._retry import Retry
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from inloop._codec import LARGE
 from inloop._errors import TaskCancelled, TaskFailed, TaskNotFound
 from inloop._events import Outcome
-from inloop._model import FINAL, Ended, Event, State, Task
+from inloop._exchange import Ended
+from inloop._model import FINAL, Event, State, Task
 
 if TYPE_CHECKING:
     from inloop._manager import TaskManager

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from inloop._model import Line
+from inloop._exchange import Line
 
 log = logging.getLogger("inloop.task")
 

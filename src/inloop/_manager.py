@@ -7,18 +7,19 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from inloop import _context
+from inloop._chores import ends_of
 from inloop._clock import Clock, SystemClock
 from inloop._codec import MAX_SIZE, Coder
-from inloop._engine import Engine, Settings
+from inloop._engine import Engine
 from inloop._errors import NotOpen
 from inloop._events import Feed, Listener, Outcomes
+from inloop._exchange import Added, NewTask
 from inloop._function import (
     AsyncTaskFunction,
     Key,
@@ -33,45 +34,30 @@ from inloop._function import (
     check_tags,
     check_text,
     duration,
-    to_whole,
 )
 from inloop._handle import TaskHandle
 from inloop._logs import gathering
-from inloop._model import Added, Micros, NewTask, State
+from inloop._model import Micros, State
 from inloop._retry import NEVER, Retry
+from inloop._settings import (
+    Namespace,
+    Queue,
+    Retention,
+    Settings,
+    check_slots,
+    grace_now,
+    retention_of,
+    slots_of,
+)
 from inloop._store import open_store
 from inloop._store.place import Durability
-from inloop._verbs import Verbs, check_slots
+from inloop._verbs import Verbs
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 SLICE = 500
-
-_FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
-Retention = timedelta | Mapping[State | str, timedelta | None] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What a queue may do. concurrency: its tasks that run at once, over all processes."""
-
-    concurrency: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.concurrency is not None:
-            check_slots(self.concurrency, "concurrency", least=0)
-
-
-class Namespace:
-    """A plain namespace for what tasks need: pools, clients, settings."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"tasks.state has no {name!r}: set it before a task needs it")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
 
 
 class TaskManager(Verbs):
@@ -114,8 +100,8 @@ class TaskManager(Verbs):
         self._clock: Clock = SystemClock()
         self._settings = Settings(
             concurrency=check_slots(concurrency, "concurrency"),
-            limits=_limits(queues or {}),
-            retention=_retention(retention),
+            limits=slots_of(queues or {}),
+            retention=retention_of(retention),
             work=bool(work),
             capture_logs=int(capture_logs),
             max_lag=duration(max_lag, "max_lag"),
@@ -247,7 +233,7 @@ class TaskManager(Verbs):
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        await self._close(_grace(self._grace))
+        await self._close(grace_now(self._grace))
 
     async def _close(self, grace: float) -> None:
         if self._engine is None:
@@ -377,7 +363,7 @@ class TaskManager(Verbs):
             self._engine.poke()
 
     def _retained(self, now: Micros) -> dict[State, Micros]:
-        return {s: now - keep for s, keep in self._settings.retention.items() if keep is not None}
+        return ends_of(self._settings.retention, now)
 
     def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         assert self._engine is not None
@@ -444,46 +430,6 @@ def _loop_or_none() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _grace(grace: float) -> float:
-    said = os.environ.get("INLOOP_GRACE")
-    if not said:
-        return grace
-    try:
-        return duration(float(said), "INLOOP_GRACE", least=0.0)
-    except ValueError as error:
-        raise ValueError(f"INLOOP_GRACE={said!r}: must be seconds, 0 or more") from error
-
-
-def _limits(queues: Mapping[str, Queue]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name, queue in queues.items():
-        check_text(name, "queues")
-        if not isinstance(queue, Queue):
-            raise TypeError(f"queues[{name!r}]={queue!r}: must be Queue(concurrency=…)")
-        if queue.concurrency is not None:
-            found[name] = queue.concurrency
-    return found
-
-
-def _retention(retention: Retention) -> dict[State, Micros | None]:
-    if retention is None or isinstance(retention, timedelta):
-        return dict.fromkeys(_FINAL, _keep(retention))
-    if not isinstance(retention, Mapping):
-        raise TypeError(f"retention={retention!r}: must be a timedelta, or one per final state")
-    found: dict[State, Micros | None] = {}
-    for state, keep in retention.items():
-        if state not in _FINAL:
-            raise ValueError(
-                f"retention={{{state!r}: …}}: the final states are {', '.join(_FINAL)}"
-            )
-        found[State(state)] = _keep(keep)
-    return dict.fromkeys(_FINAL, _keep(timedelta(days=7))) | found
-
-
-def _keep(keep: timedelta | None) -> Micros | None:
-    return None if keep is None else to_whole(duration(keep, "retention", least=0.0))
 
 
 def _is_reload(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

@@ -10,7 +10,8 @@ import logging
 from inloop._clock import Clock
 from inloop._errors import NotOpen, StoreError
 from inloop._events import Feed
-from inloop._model import Event, Line, LogLine, Progress, to_datetime
+from inloop._exchange import Line
+from inloop._model import Event, LogLine, Progress, to_datetime
 from inloop._runner import Run
 from inloop._store.protocol import Store
 from inloop._threads import post

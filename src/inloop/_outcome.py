@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Protocol
 
-from inloop._model import Claimed, ErrorText, Micros, Move, Progress, State
+from inloop._exchange import Claimed, Move
+from inloop._model import ErrorText, Micros, Progress, State
 from inloop._retry import Snooze
 
 

@@ -21,8 +21,9 @@ from inloop import _context, _logs
 from inloop import _texts as texts
 from inloop._clock import Clock, Timer
 from inloop._errors import ArgumentError, ResultError
+from inloop._exchange import By, Claimed
 from inloop._gate import Gate
-from inloop._model import By, Claimed, ErrorText, Progress, State, Task, to_datetime
+from inloop._model import ErrorText, Progress, State, Task, to_datetime
 from inloop._outcome import End, Raised, Request, RetryRule, Returned, Stop, StrayCancellation
 from inloop._threads import Threads, post
 
@@ -70,6 +71,7 @@ class Run:
         "at_end",
         "claimed",
         "gate",
+        "holds_slot",
         "is_ending",
         "is_moving",
         "is_over",
@@ -105,6 +107,7 @@ class Run:
         self.timeout = timeout
         self.lines = lines
         self.state = State.RUNNING
+        self.holds_slot = True
         self.request: Request | None = None
         self.progress: Progress | None = None
         self.progress_stored: Progress | None = None
@@ -384,7 +387,7 @@ class Run:
     def is_busy(self) -> bool:
         """Whether its end, or its next state, is on its way."""
         in_hand = self.is_over or self.is_moving or self.is_ending
-        return in_hand or (self.in_thread and self.state is State.RUNNING)
+        return in_hand or (self.in_thread and self.holds_slot)
 
     @property
     def in_thread(self) -> bool:

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from inloop._function import check_text, instant, to_whole
+from inloop._chores import UNDO_FOR
+from inloop._exchange import By, Filter
+from inloop._function import check_text, instant
 from inloop._model import (
+    FINAL,
     Attempt,
     AuditEntry,
-    By,
     Event,
-    Filter,
     LogLine,
     Micros,
     Owner,
@@ -26,6 +27,7 @@ from inloop._model import (
     Task,
     to_micros,
 )
+from inloop._settings import check_slots
 from inloop._store.protocol import Store
 
 if TYPE_CHECKING:
@@ -384,7 +386,7 @@ class Verbs(ABC):
         ends = self._retained(now)
         if before is not None:
             limit = to_micros(instant(before, "before"))
-            ends = dict.fromkeys(_FINAL, limit)
+            ends = dict.fromkeys(FINAL, limit)
         removed = 0
         while n := await self._store.prune(ends, now - UNDO_FOR, BATCH):
             removed += n
@@ -392,19 +394,6 @@ class Verbs(ABC):
 
     @abstractmethod
     def _retained(self, now: Micros) -> dict[State, Micros]: ...
-
-
-_FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
-UNDO_FOR = to_whole(60)
-
-
-def check_slots(value: object, what: str, least: int = 1) -> int:
-    """A number of slots."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what}={value!r}: must be a whole number")
-    if not least <= value <= 1_000_000:
-        raise ValueError(f"{what}={value}: must be {least} to 1,000,000")
-    return value
 
 
 def _filter_words(verb: str, words: dict[str, Any]) -> Filter:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from inloop import _texts as texts
-from inloop._model import FINAL, By, Lanes, Line, Move, Progress
+from inloop._exchange import By, Lanes, Line, Move
+from inloop._model import FINAL, Progress
 from inloop._store.queue import FIRST, RUNNING, limits
 from inloop._store.rows import chunks, values
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from inloop import _texts as texts
 from inloop._errors import IllegalMove, TaskNotFound
-from inloop._model import FINAL, By, ErrorText, Micros, State
+from inloop._exchange import By
+from inloop._model import FINAL, ErrorText, Micros, State
 from inloop._store.queue import FIRST, HOLDER
 
 

@@ -4,7 +4,8 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from inloop._model import By, Micros, State
+from inloop._exchange import By
+from inloop._model import Micros, State
 
 OLD = """
 select seq from inloop_task

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 
 from inloop._errors import StoreError
-from inloop._model import By, Micros
+from inloop._exchange import By
+from inloop._model import Micros
 from inloop._store import recovery
 from inloop._store.owners import Owners
 from inloop._store.place import Durability, connect

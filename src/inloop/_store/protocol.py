@@ -12,22 +12,13 @@ Errors: `StoreError` and its kinds when the store cannot do what was asked; `Tas
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from inloop._exchange import Added, Ask, By, Ended, Filter, Grant, Lanes, Line, Move, NewTask
 from inloop._model import (
-    Added,
-    Ask,
     Attempt,
     AuditEntry,
-    By,
-    Ended,
     Event,
-    Filter,
-    Grant,
-    Lanes,
-    Line,
     LogLine,
     Micros,
-    Move,
-    NewTask,
     Owner,
     Page,
     Pause,

@@ -3,7 +3,8 @@
 import sqlite3
 from typing import Any
 
-from inloop._model import Added, Claimed, Grant, Lanes, Micros, NewTask
+from inloop._exchange import Added, Claimed, Grant, Lanes, NewTask
+from inloop._model import Micros
 from inloop._store.protocol import Fenced
 from inloop._store.rows import chunks, values
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from inloop import _texts as texts
 from inloop._errors import TaskNotFound
+from inloop._exchange import Ended, Filter
 from inloop._model import (
     Attempt,
     AuditEntry,
-    Ended,
     Event,
-    Filter,
     LogLine,
     Micros,
     Page,

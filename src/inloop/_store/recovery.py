@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from inloop import _texts as texts
 from inloop._errors import IllegalMove
-from inloop._model import FINAL, By, ErrorText, Recovered, Recovery, State, to_datetime
+from inloop._exchange import By
+from inloop._model import FINAL, ErrorText, Recovered, Recovery, State, to_datetime
 from inloop._store import control
 from inloop._store.queue import FIRST
 

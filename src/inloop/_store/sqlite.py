@@ -1,44 +1,26 @@
-"""The SQLite store: two connections, each in a thread of its own, and the keeper beside them.
-
-    writer   every write of this process, gathered into shared transactions (`commit.py`)
-    reader   every read; never waits for a writer
-    keeper   heartbeat, recovery, and the look at whether anybody else has written
+"""The SQLite store: every method of the protocol, in its order, and how a batch is written.
 
 The statements live in `queue`, `attempts`, `control`, `recovery` and `read`; here they are bound to
-the protocol, in its order.
+the protocol.
 """
 
-import asyncio
-import contextlib
-import logging
 import os
 import sqlite3
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import aiosqlite
 
-from inloop._errors import IllegalMove, NotOpen, StoreError, StoreFull, TaskNotFound
+from inloop._errors import IllegalMove, StoreError, StoreFull, TaskNotFound
+from inloop._exchange import Added, Ask, By, Ended, Filter, Grant, Lanes, Line, Move, NewTask
 from inloop._model import (
-    Added,
-    Ask,
     Attempt,
     AuditEntry,
-    By,
-    Ended,
     Event,
-    Filter,
-    Grant,
-    Lanes,
-    Line,
     LogLine,
     Micros,
-    Move,
-    NewTask,
     Owner,
     Page,
     Pause,
@@ -49,192 +31,20 @@ from inloop._model import (
     to_datetime,
 )
 from inloop._store import attempts, control, housekeeping, place, queue, read, recovery
-from inloop._store.commit import GroupCommit, Op, Outcome, Phase, Thread, run_on
-from inloop._store.keeper import Keeper
-from inloop._store.owners import NoTurnstile, Owners, Turnstile, boot_id, host
+from inloop._store.commit import Op, Outcome, Phase, Thread, run_on
+from inloop._store.connections import Connections
 from inloop._store.protocol import Done, Fenced
-from inloop._store.writer import Writer
-
-log = logging.getLogger("inloop")
 
 R = TypeVar("R")
-Read = Callable[[sqlite3.Connection], R]
 
 RESPONDS_WITHIN = 30_000_000
-OPENING_PATIENCE = 30.0
-
-REGISTER = """
-insert into inloop_owner (id, pid, host, boot, started, heartbeat, functions)
-values (:id, :pid, :host, :boot, :now, :now, :functions)
-returning n
-"""
-LEAVE = "update inloop_owner set closed = :now where n = :n and closed is null"
 
 # Raised by verbs before they have written anything: the transaction they are part of is whole.
 HARMLESS = (TaskNotFound, IllegalMove, Fenced)
 
 
-class SQLiteStore:
+class SQLiteStore(Connections):
     """A store in one SQLite file (or in memory, for one process)."""
-
-    def __init__(self, where: place.Place, durability: place.Durability) -> None:
-        self.place = where
-        self.durability = durability
-        self.me = 0
-        self._owners = None if where.path is None else Owners(where.path)
-        self._thread: Thread | None = None
-        self._reader: Thread | None = None
-        self._writer: Writer | None = None
-        self._keeper: Keeper | None = None
-        self._version = 0
-
-    # ---- opening and closing
-
-    async def open(
-        self, now: Callable[[], Micros], wake: Callable[[], None], functions: Sequence[str]
-    ) -> None:
-        self._now = now
-        self._wake = wake
-        self._functions = tuple(functions)
-        opening = asyncio.get_running_loop().create_task(self._open(), name="inloop-open")
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The thread goes on opening; what it opens must not stay open.
-            opening.add_done_callback(self._opened_in_vain)
-            raise
-
-    def _opened_in_vain(self, opening: asyncio.Task[None]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self._shut()
-
-    async def _open(self) -> None:
-        self._thread = Thread(self._connect_writer)
-        try:
-            await self._thread
-            self._reader = Thread(partial(place.connect, self.place, self.durability, writes=False))
-            await self._reader
-        except BaseException:
-            self._shut()
-            raise
-        self._group = GroupCommit(self._thread, self._transact)
-        _open_stores.add(self)
-        if self._keeper is not None:
-            self._keeper.start(self.me)
-
-    def _connect_writer(self) -> sqlite3.Connection:
-        """In the thread: look at the place, open it, migrate it, become an owner."""
-        place.prepare(self.place)
-        if self._owners is None:
-            return self._first_steps(NoTurnstile())
-        self._owners.prepare()
-        turnstile = Turnstile(self._owners.folder / "write.lock")
-        # Of several processes that start together one migrates, and the others wait for it.
-        door = Turnstile(self._owners.folder / "open.lock", patience=OPENING_PATIENCE)
-        try:
-            with door:
-                cx = self._first_steps(turnstile)
-            # A turnstile of its own: two threads of one process are two writers.
-            writer = Writer(self.place, Turnstile(self._owners.folder / "write.lock"))
-            self._keeper = Keeper(writer, self.durability, self._owners, self._now, self._wake)
-            return cx
-        except BaseException:
-            turnstile.close()
-            raise
-        finally:
-            door.close()
-
-    def _first_steps(self, turnstile: Turnstile | NoTurnstile) -> sqlite3.Connection:
-        cx = place.connect(self.place, self.durability)
-        try:
-            place.refuse_newer(cx, self.place)
-            place.make_wal(cx, self.place, self.durability)
-            place.quick_check(cx, self.place)
-            self._writer = writer = Writer(self.place, turnstile)
-            writer.run(cx, place.migrate)
-            self.me = writer.run(cx, self._register)
-        except BaseException:
-            cx.close()
-            raise
-        return cx
-
-    def _register(self, cx: sqlite3.Connection) -> int:
-        """Become an owner: the lock first, so that no row is ever seen without it."""
-        owner = str(uuid4())
-        if self._owners is not None:
-            self._owners.register(owner)
-        row = {
-            "id": owner, "pid": os.getpid(), "host": host(), "boot": boot_id(),
-            "now": self._now(), "functions": housekeeping.dump_names(self._functions),
-        }  # fmt: skip
-        (n,) = cx.execute(REGISTER, row).fetchone()
-        return int(n)
-
-    async def reopen_owner(self) -> None:
-        if self._owners is not None:
-            self._owners.release(unlink=False)
-        self.me = await self._write(self._register)
-        if self._keeper is not None:
-            self._keeper.me = self.me
-
-    def hurry(self, seconds: float) -> None:
-        if self._writer is not None:
-            self._writer.turnstile.hurry(seconds)
-
-    async def close(self, *, keep_lock: bool) -> None:
-        leave = {"now": self._now(), "n": self.me}
-        try:
-            if not keep_lock:
-                with contextlib.suppress(StoreError):
-                    await self._write(lambda cx: cx.execute(LEAVE, leave).rowcount)
-            await self._group.close()
-        finally:
-            await self._part(None if keep_lock else self._unlock)
-
-    def release(self) -> None:
-        if self._owners is not None:
-            self._owners.release(unlink=False)
-
-    async def abandon(self) -> None:
-        self._group.abandon()
-        await self._group.stopped()
-        await self._part(self.release)
-
-    def _unlock(self) -> None:
-        if self._owners is not None:
-            self._owners.release(unlink=True)
-
-    async def _part(self, unlock: Callable[[], None] | None) -> None:
-        """Give back what is held, in the threads that use it, and let them end."""
-
-        def last_steps(_: sqlite3.Connection) -> None:
-            if unlock is not None:
-                unlock()
-            if self._writer is not None:
-                self._writer.turnstile.close()
-
-        if self._thread is not None and self._thread.is_running():
-            last = asyncio.ensure_future(self._thread.run(last_steps))
-            await asyncio.wait([last], timeout=1.0)
-        self._shut()
-        await self._threads_end()
-
-    def _shut(self) -> None:
-        """Let every thread end; nobody waits for them here."""
-        _open_stores.discard(self)
-        if self._keeper is not None:
-            self._keeper.stop()
-        for thread in (self._thread, self._reader):
-            if thread is not None and thread.is_running():
-                thread.stop()
-
-    async def _threads_end(self) -> None:
-        threads = [self._thread, self._reader, self._keeper]
-        for _ in range(100):
-            if not any(thread is not None and thread.is_running() for thread in threads):
-                return
-            await asyncio.sleep(0.01)
-        log.warning("inloop's threads for %s are still busy; they end by themselves", self.place)
 
     # ---- writing
 
@@ -287,10 +97,6 @@ class SQLiteStore:
         news = [new for some, _ in items for new in some]
         added = iter(queue.add(cx, news, self.me, items[-1][1]))
         return [Outcome([next(added) for _ in some]) for some, _ in items]
-
-    async def _write(self, work: Callable[[sqlite3.Connection], R], *, mark: bool = False) -> R:
-        result: R = await self._group.call(Phase.MARK if mark else Phase.REST, work)
-        return result
 
     # ---- the hot path
 
@@ -455,14 +261,6 @@ class SQLiteStore:
 
     # ---- reads
 
-    async def _read(self, look: Read[R]) -> R:
-        if self._reader is None:
-            raise NotOpen("the store is not open")
-        try:
-            return await self._reader.run(look)
-        except sqlite3.Error as error:
-            raise place.explain(error, self.place) from error
-
     async def get(self, task_id: str) -> Task:
         return await self._read(lambda cx: read.get(cx, task_id))
 
@@ -556,21 +354,3 @@ def _one(cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> O
 def _data_version(cx: sqlite3.Connection) -> int:
     (version,) = cx.execute("pragma data_version").fetchone()
     return int(version)
-
-
-# ---- fork -----------------------------------------------------------------------------------
-
-_open_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
-_forked: list[SQLiteStore] = []
-
-
-def _after_fork_in_child() -> None:
-    """A child must not free its parent's lock, nor touch or close its connections."""
-    for store in list(_open_stores):
-        _forked.append(store)
-        if store._owners is not None:
-            store._owners.forget()
-    _open_stores.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

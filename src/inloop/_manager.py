@@ -12,6 +12,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
+import aiosqlite
+
 from inloop import _context
 from inloop._chores import ends_of
 from inloop._clock import Clock, SystemClock
@@ -394,7 +396,7 @@ class TaskManager(Verbs):
             while await self._store.unfinished_due(self._now()):
                 await asyncio.sleep(0.02)
 
-    def connect(self) -> Any:
+    def connect(self) -> aiosqlite.Connection:
         """A connection of the app's own to the same database file, set up rightly.
 
         Use it as `async with tasks.connect() as db:` or `db = await tasks.connect()`. Writing

@@ -6,21 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from inloop._model import (
-    FINAL,
-    Added,
-    By,
-    Claimed,
-    Grant,
-    Lanes,
-    Line,
-    Micros,
-    Move,
-    NewTask,
-    State,
-    Task,
-    new_id,
-)
+from inloop._exchange import Added, By, Claimed, Grant, Lanes, Line, Move, NewTask
+from inloop._model import FINAL, Micros, State, Task, new_id
 from inloop._store.protocol import Store
 
 START: Micros = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
@@ -151,7 +138,7 @@ class Rig:
         claimed = await self.start(**more)
         seq, attempt = claimed.seq, claimed.attempt
         if state is State.HELD:
-            assert await self.store.hold(seq, attempt, self.by())
+            assert await self.end(self.move(claimed, State.HELD))
         elif state is State.PAUSED:
             assert await self.store.control("pause", claimed.id, self.by())
             assert await self.store.pause_mine(seq, attempt, self.by())

@@ -12,6 +12,8 @@ Errors: `StoreError` and its kinds when the store cannot do what was asked; `Tas
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import aiosqlite
+
 from inloop._exchange import Added, Ask, By, Ended, Filter, Grant, Lanes, Line, Move, NewTask
 from inloop._model import (
     Attempt,
@@ -240,6 +242,6 @@ class Store(Protocol):
 
     async def audits(self, after: int, limit: int) -> list[AuditEntry]: ...
 
-    def connect(self) -> Any:
+    def connect(self) -> aiosqlite.Connection:
         """A connection to the same database, for the app's own use."""
         ...

@@ -333,7 +333,10 @@ class SQLiteStore(Connections):
         return Thread(self._connect_app)
 
     def _connect_app(self) -> sqlite3.Connection:
+        # Also before the store is opened: an app may make its own tables first.
+        place.prepare(self.place)
         cx = place.connect(self.place, self.durability)
+        place.make_wal(cx, self.place, self.durability)
         cx.execute("pragma busy_timeout = 5000")
         # An app's writers take SQLite's lock, not our turnstile: they leave checkpoints to us.
         cx.execute("pragma wal_autocheckpoint = 0")

@@ -6,7 +6,8 @@ stored: its answer names that task."
 
 import pytest
 
-from inloop._model import Filter, State, to_datetime
+from inloop._exchange import Filter
+from inloop._model import State, to_datetime
 
 from ..rig import HOUR, KNOWN, SECOND, Rig
 

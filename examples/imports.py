@@ -209,7 +209,7 @@ async def show(task_id: str) -> dict[str, object]:
     return {
         "state": task.label,
         "attempt": task.attempt,
-        "progress": task.progress,
+        "progress": task.progress and task.progress._asdict(),
         "error": task.error and str(task.error),
         "log": [line.text for line in lines[-5:]],
     }
@@ -238,7 +238,7 @@ async def no_such_task(request: Request, error: TaskNotFound) -> Readable:
 WELCOME = """
 The import example runs on {url} in process {pid}. In another terminal:
 
-  Upload {rows:,} rows         curl --data-binary @{csv} {url}/imports
+  Upload {rows:,} rows          curl --data-binary @{csv} {url}/imports
   Watch, or await the end     curl one of the two addresses that come back
   Count all tasks             curl {url}
   Kill it in the middle       kill -9 {pid}

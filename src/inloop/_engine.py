@@ -301,7 +301,7 @@ class Engine:
 
     def _start(self, claimed: Claimed) -> None:
         function = self._functions[claimed.name]
-        retry, timeout = function.rules(claimed.options)
+        retry, timeout = function._rules(claimed.options)
         lines = TaskLog(claimed.seq, claimed.attempt, self._settings.capture_logs)
         run = Run(claimed, function, retry, timeout, self._clock, self.threads, lines)
         run.on_overrun = partial(self._pausing.overran, run)

@@ -239,26 +239,26 @@ class TaskFunction(Generic[P, R]):
 
     # ---- for the engine
 
-    def bind(self, arguments: str) -> Callable[[], Any]:
+    def _bind_stored(self, arguments: str) -> Callable[[], Any]:
         """The call that stored arguments describe."""
         args, kwargs = self._signature.decode(arguments)
         return partial(self.function, *args, **kwargs)
 
-    def encode_result(self, value: object) -> str:
+    def _encode_result(self, value: object) -> str:
         """The result as it is stored."""
         return self._signature.result().encode(value, self._manager._max_size)
 
-    def decode_result(self, text: str) -> R:
+    def _decode_result(self, text: str) -> R:
         """A stored result."""
         value: Any = self._signature.result().decode(text)
         result: R = value
         return result
 
-    def is_large(self, value: object) -> bool:
+    def _is_large(self, value: object) -> bool:
         """Whether to encode it in a thread."""
         return is_large(value)
 
-    def rules(self, changed: str | None) -> tuple[RetryRule, float | None]:
+    def _rules(self, changed: str | None) -> tuple[RetryRule, float | None]:
         """Retry and timeout of one task: as declared, or as `using` said when it was enqueued."""
         if changed is None:
             return self._options.retry, self._options.timeout

@@ -329,28 +329,28 @@ class TaskManager(Verbs):
 
     def _handle(self, function: TaskFunction[P, R], added: Added) -> TaskHandle[R]:
         outcome = self._outcomes.of(added.id)
-        return TaskHandle(self, added.id, function.decode_result, outcome, created=added.created)
+        return TaskHandle(self, added.id, function._decode_result, outcome, created=added.created)
 
     @overload
-    def handle(self, task_id: str) -> TaskHandle[object]: ...
+    def handle(self, id: str) -> TaskHandle[object]: ...
     @overload
-    def handle(self, task_id: str, *, returns: TaskFunction[..., R]) -> TaskHandle[R]: ...
+    def handle(self, id: str, returns: TaskFunction[..., R]) -> TaskHandle[R]: ...
     @overload
-    def handle(self, task_id: str, *, returns: type[R]) -> TaskHandle[R]: ...
+    def handle(self, id: str, returns: type[R]) -> TaskHandle[R]: ...
 
     def handle(
-        self, task_id: str, *, returns: TaskFunction[..., Any] | type[Any] | None = None
+        self, id: str, returns: TaskFunction[..., Any] | type[Any] | None = None
     ) -> TaskHandle[Any]:
         """A handle to a task by its id; nothing is read before it is used.
 
         returns: the task function, or the type, to decode the result by; None: plain JSON values.
         """
         if isinstance(returns, TaskFunction):
-            decode: Callable[[str], Any] = returns.decode_result
+            decode: Callable[[str], Any] = returns._decode_result
         else:
             decode = Coder.of(object if returns is None else returns).decode
-        task_id = check_text(task_id, "id")
-        return TaskHandle(self, task_id, decode, self._outcomes.of(task_id))
+        check_text(id, "id")
+        return TaskHandle(self, id, decode, self._outcomes.of(id))
 
     # ---- for handles and verbs
 

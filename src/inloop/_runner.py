@@ -39,13 +39,13 @@ class Work(Protocol):
 
     is_async: bool
 
-    def bind(self, arguments: str) -> Callable[[], Any]:
+    def _bind_stored(self, arguments: str) -> Callable[[], Any]:
         """The call that the stored arguments describe; `ArgumentError` if they do not fit."""
         ...
 
-    def encode_result(self, value: object) -> str: ...
+    def _encode_result(self, value: object) -> str: ...
 
-    def is_large(self, value: object) -> bool: ...
+    def _is_large(self, value: object) -> bool: ...
 
 
 class Misfit(Exception):
@@ -175,7 +175,7 @@ class Run:
 
     def _bind(self) -> Callable[[], Any]:
         try:
-            return self._work.bind(self.claimed.arguments)
+            return self._work._bind_stored(self.claimed.arguments)
         except ArgumentError as error:
             raise Misfit(str(error)) from error
 
@@ -193,7 +193,7 @@ class Run:
 
     def _returned(self, value: object) -> None:
         self.is_ending = True
-        if self._work.is_large(value):
+        if self._work._is_large(value):
             encoding = self._threads.call(Context(), partial(self._encode, value))
             encoding.add_done_callback(lambda done: self._end(done.result()))
         else:
@@ -201,7 +201,7 @@ class Run:
 
     def _encode(self, value: object) -> End:
         try:
-            return Returned(self._work.encode_result(value))
+            return Returned(self._work._encode_result(value))
         except ResultError as error:
             # What was done cannot be undone by doing it again.
             return Raised(error, text_of(error), final=True)

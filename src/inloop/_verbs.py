@@ -54,14 +54,14 @@ class Verbs(ABC):
     def _poke(self) -> None: ...
 
     @abstractmethod
-    def handle(self, task_id: str) -> "TaskHandle[Any]": ...
+    def handle(self, id: str) -> "TaskHandle[Any]": ...
 
     # ---- reading
 
-    async def get(self, task_id: str) -> Task:
+    async def get(self, id: str) -> Task:
         """One task as it stands; `TaskNotFound` if there is none of this id."""
         await self._ready()
-        return await self._store.get(check_text(task_id, "id"))
+        return await self._store.get(check_text(id, "id"))
 
     async def find(
         self,
@@ -95,20 +95,20 @@ class Verbs(ABC):
         await self._ready()
         return await self._store.counts()
 
-    async def attempts(self, task_id: str) -> list[Attempt]:
+    async def attempts(self, id: str) -> list[Attempt]:
         """Every attempt of a task, in order; none is ever overwritten."""
         await self._ready()
-        return await self._store.attempts(check_text(task_id, "id"))
+        return await self._store.attempts(check_text(id, "id"))
 
-    async def events(self, task_id: str) -> list[Event]:
+    async def events(self, id: str) -> list[Event]:
         """Every move of a task and every word said to it, in order."""
         await self._ready()
-        return await self._store.events(check_text(task_id, "id"))
+        return await self._store.events(check_text(id, "id"))
 
-    async def logs(self, task_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
+    async def logs(self, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """A task's log lines, oldest first; `after` is the `n` of the last one that was read."""
         await self._ready()
-        return await self._store.logs(check_text(task_id, "id"), after, limit)
+        return await self._store.logs(check_text(id, "id"), after, limit)
 
     async def owners(self) -> list[Owner]:
         """The processes that work on this store, and whether each lives and responds."""
@@ -132,9 +132,9 @@ class Verbs(ABC):
 
     # ---- one task
 
-    async def _control(self, verb: str, task_id: str, reason: str | None, actor: str) -> bool:
+    async def _control(self, verb: str, id: str, reason: str | None, actor: str) -> bool:
         await self._ready()
-        done = await self._store.control(verb, check_text(task_id, "id"), self._by(reason, actor))
+        done = await self._store.control(verb, check_text(id, "id"), self._by(reason, actor))
         self._poke()
         return done
 
@@ -145,54 +145,52 @@ class Verbs(ABC):
         told = None if reason is None else reason.encode("utf-8", "backslashreplace").decode()
         return By(self._now(), actor, told)
 
-    async def cancel(self, task_id: str, *, reason: str | None = None, actor: str = "code") -> bool:
+    async def cancel(self, id: str, *, reason: str | None = None, actor: str = "code") -> bool:
         """Cancel a task. True: it is cancelled, or has been asked to stop; False: it had ended."""
-        return await self._control("cancel", task_id, reason, actor)
+        return await self._control("cancel", id, reason, actor)
 
-    async def pause(self, task_id: str, *, reason: str | None = None, actor: str = "code") -> bool:
+    async def pause(self, id: str, *, reason: str | None = None, actor: str = "code") -> bool:
         """Pause a task where it stands. True: it is, or will be at its next await or checkpoint.
 
         False: it had ended. Raises `IllegalMove` for one that is held or being cancelled.
         """
-        return await self._control("pause", task_id, reason, actor)
+        return await self._control("pause", id, reason, actor)
 
-    async def resume(self, task_id: str, *, reason: str | None = None, actor: str = "code") -> bool:
+    async def resume(self, id: str, *, reason: str | None = None, actor: str = "code") -> bool:
         """Let a paused task go on, ahead of queued ones. False: it had ended.
 
         After a restart it runs from the top. Raises `IllegalMove` for one that is held.
         """
-        return await self._control("resume", task_id, reason, actor)
+        return await self._control("resume", id, reason, actor)
 
     async def retry(
-        self, task_id: str, *, reason: str | None = None, actor: str = "code"
+        self, id: str, *, reason: str | None = None, actor: str = "code"
     ) -> "TaskHandle[Any]":
         """Run a failed, cancelled, held or succeeded task again: a new attempt, from zero failures.
 
         Raises `IllegalMove` for one in another state, and where its key is now another task's.
         """
-        await self._control("retry", task_id, reason, actor)
-        return self.handle(task_id)
+        await self._control("retry", id, reason, actor)
+        return self.handle(id)
 
-    async def fail(self, task_id: str, *, reason: str | None = None, actor: str = "code") -> bool:
+    async def fail(self, id: str, *, reason: str | None = None, actor: str = "code") -> bool:
         """End a held task as failed; `IllegalMove` for any other."""
-        return await self._control("fail", task_id, reason, actor)
+        return await self._control("fail", id, reason, actor)
 
-    async def delete(self, task_id: str, *, reason: str | None = None, actor: str = "code") -> bool:
+    async def delete(self, id: str, *, reason: str | None = None, actor: str = "code") -> bool:
         """Hide an ended task; `restore` brings it back for at least a minute.
 
         False: it was deleted already. Raises `IllegalMove` for one that has not ended.
         """
-        return await self._control("delete", task_id, reason, actor)
+        return await self._control("delete", id, reason, actor)
 
-    async def restore(
-        self, task_id: str, *, reason: str | None = None, actor: str = "code"
-    ) -> bool:
+    async def restore(self, id: str, *, reason: str | None = None, actor: str = "code") -> bool:
         """Bring a deleted task back. False: it was not deleted."""
-        return await self._control("restore", task_id, reason, actor)
+        return await self._control("restore", id, reason, actor)
 
     async def reschedule(
         self,
-        task_id: str,
+        id: str,
         at: datetime | None = None,
         *,
         reason: str | None = None,
@@ -205,7 +203,7 @@ class Verbs(ABC):
         await self._ready()
         due = None if at is None else to_micros(instant(at, "at"))
         by = self._by(reason, actor)
-        done = await self._store.reschedule(check_text(task_id, "id"), due, by)
+        done = await self._store.reschedule(check_text(id, "id"), due, by)
         self._poke()
         return done
 
@@ -282,7 +280,7 @@ class Verbs(ABC):
         while True:
             # The ids first: what the verb changes must not move the rows that are still to come.
             page = await self._store.find(wanted, BATCH, cursor)
-            ids = [task.id for task in page]
+            ids = [each.id for each in page]
             done += await self._store.control_many(verb, ids, by)
             self._poke()
             cursor = page.next

@@ -8,6 +8,9 @@
             assert await handle == "sent"
 
 Everything runs on the real store; only time is made up, so a month passes in milliseconds.
+
+With pytest, `pytest_plugins = ["inloop.testing"]` in a conftest gives two fixtures: `inloop_clock`,
+a `FakeClock`, and `inloop_store`, the path of a fresh store for `TaskManager(…)`.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from inloop._clock import Clock, Timer
 from inloop._function import duration, instant
@@ -178,3 +182,20 @@ async def crash(tasks: TaskManager) -> None:
     coroutines are cancelled, for they share this process; nothing they do is stored any more.
     """
     await tasks._crash()
+
+
+try:
+    import pytest
+except ImportError:  # the rest of this module needs no pytest
+    pass
+else:
+
+    @pytest.fixture
+    def inloop_clock() -> FakeClock:
+        """A clock that stands still until it is told to advance."""
+        return FakeClock()
+
+    @pytest.fixture
+    def inloop_store(tmp_path: Path) -> Path:
+        """Where a fresh store may lie."""
+        return tmp_path / "inloop.db"

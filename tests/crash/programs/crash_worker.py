@@ -134,7 +134,7 @@ async def parent(ticket: str) -> int:
         return 2
 
 
-@tasks.task
+@tasks.task(queue="later")
 async def never() -> None:
     """Cancelled before it is due, so that there is always something to prune."""
 
@@ -162,6 +162,12 @@ def last_acknowledged(lane: str) -> int:
         tickets = [line.split(" ")[2] for line in lines if line.startswith("A ")]
     numbers = [t.removeprefix(lane) for t in tickets if t.startswith(lane)]
     return max((int(n) for n in numbers if n.isdigit()), default=0)
+
+
+async def unfinished() -> int:
+    """Tasks that are still to end; also those that are scheduled to be tried again."""
+    counts = (await tasks.counts()).get("default", {})
+    return sum(counts.get(state, 0) for state in ("queued", "scheduled", "running"))
 
 
 async def look_for_room(room: asyncio.Event) -> None:
@@ -208,7 +214,8 @@ async def main() -> None:
     async with tasks:
         vitals["ready"] = 1
         if told.finish:
-            await tasks.drain()
+            while await unfinished():
+                await asyncio.sleep(0.05)
         else:
             await work()
 

@@ -13,9 +13,8 @@ import csv
 import json
 import logging
 import os
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -168,8 +167,8 @@ def as_orders(
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """The app's tables first: tasks go on as soon as the manager is entered."""
     DATA.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(DATA / "imports.db")) as db:
-        db.executescript(TABLES)
+    async with tasks.connect() as db:
+        await db.executescript(TABLES)
     async with tasks:
         yield
 
@@ -203,12 +202,14 @@ async def upload(request: Request) -> dict[str, str]:
 
 @app.get("/imports/{task_id}")
 async def show(task_id: str) -> dict[str, object]:
-    """How far an import has come, and the end of its log."""
+    """How far an import has come and in which process, and the end of its log."""
     task = await tasks.get(task_id)
+    pids = {owner.id: owner.pid for owner in await tasks.owners()}
     lines = await tasks.logs(task_id)
     return {
         "state": task.label,
         "attempt": task.attempt,
+        "process": task.owner and pids.get(task.owner),
         "progress": task.progress and task.progress._asdict(),
         "error": task.error and str(task.error),
         "log": [line.text for line in lines[-5:]],

@@ -116,7 +116,7 @@ def test_imports_point_down(file: str) -> None:
 def test_the_core_needs_nothing_but_aiosqlite(file: str) -> None:
     """Beside the standard library it imports the SQLite driver, and nothing else."""
     foreign = {name.split(".")[0] for name in imports(file)} - STDLIB - {"inloop"}
-    assert foreign <= {"aiosqlite"}
+    assert foreign <= {"aiosqlite"} | ({"pytest"} if file == "testing.py" else set())
 
 
 def test_what_remembers_does_not_know_who_listens() -> None:
@@ -186,6 +186,13 @@ def test_importing_inloop_imports_no_framework() -> None:
     code = f"import sys, inloop; print(*sorted({heavy} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []
+
+
+def test_helpers_for_tests_do_not_need_pytest() -> None:
+    """`inloop.testing` can be imported, and used, where pytest is not installed."""
+    code = "import sys; sys.modules['pytest'] = None; import inloop.testing"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_importing_inloop_touches_nothing(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ CONTROL = {
 MANAGER = CONTROL | {
     "task": f"(function=None, /, *, {OPTIONS})",
     "lifespan": "(app)",
-    "handle": "(id, *, returns=None)",
+    "handle": "(id, returns=None)",
     "subscribe": "()",
     "connect": "()",
     "drain": "(timeout=None)",

@@ -79,7 +79,8 @@ class Chores:
 
     async def _prune(self, now: Micros) -> None:
         ends = ends_of(self._retention, now)
-        if await self._store.prune(ends, now - UNDO_FOR, PRUNED_AT_ONCE) >= PRUNED_AT_ONCE:
+        pruned = await self._store.prune(ends, now - UNDO_FOR, now, PRUNED_AT_ONCE)
+        if pruned >= PRUNED_AT_ONCE:
             self._next_prune = now + PRUNE_PAUSE
         else:
             self._next_prune = await self._when_to_prune(now)

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from inloop._model import Progress, Task
 
 T = TypeVar("T")
+MOST_MESSAGE = 1000
 
 
 class Inside(Protocol):
@@ -51,8 +52,32 @@ def progress(done: float, total: float | None = None, message: str | None = None
     Cheap, and never waits: it is stored at most once a second, and with the attempt's last move.
     A `done` that rises also tells inloop that the task gets somewhere, should its process die.
     """
+    told = Progress(
+        _number(done, "done"), None if total is None else _number(total, "total"), _text(message)
+    )
     if (attempt := inside.get()) is not None:
-        attempt.report(Progress(done, total, message))
+        attempt.report(told)
+
+
+def _number(value: object, what: str) -> float:
+    """A number that the store can keep; Decimals, Fractions and numpy's become floats."""
+    if type(value) is int and abs(value) < 1 << 53:
+        return value
+    try:
+        number = float(value)  # type: ignore[arg-type] # whatever cannot be one is refused below
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"progress({what}={value!r}): must be a number") from error
+    if not -1e300 < number < 1e300:
+        raise ValueError(f"progress({what}={value!r}): must be a finite number")
+    return number
+
+
+def _text(message: str | None) -> str | None:
+    if message is None:
+        return None
+    if not isinstance(message, str):
+        raise TypeError(f"progress(message={message!r}): must be text")
+    return message[:MOST_MESSAGE].encode("utf-8", "backslashreplace").decode()
 
 
 async def track(

@@ -28,7 +28,7 @@ from inloop._events import Feed, Outcomes
 from inloop._exchange import Added, Claimed, Ended, Lanes, Move, NewTask
 from inloop._function import TaskFunction
 from inloop._logs import TaskLog
-from inloop._model import FINAL, Event, Micros, State
+from inloop._model import FINAL, ErrorText, Event, Micros, State
 from inloop._notes import Notes
 from inloop._outcome import Circumstances, End, Raised, Request, Stop
 from inloop._pausing import Pausing
@@ -328,11 +328,18 @@ class Engine:
         else:
             try:
                 move = self._move(run, end)
-            except Exception:
-                log.exception("the end of task %s cannot be decided", run.claimed.id)
-                self._forget(run)
+            except Exception as error:
+                self._fail(run, error)
             else:
                 self._save(run, move, end)
+
+    def _fail(self, run: Run, error: BaseException) -> None:
+        """A fault of inloop's own at the very end: the task must not look as if it still ran."""
+        log.error("the end of task %s cannot be stored", run.claimed.id, exc_info=error)
+        end = Raised(error, ErrorText(type(error).__name__, "its end could not be stored", ""))
+        at = Circumstances(self._clock.now(), run.state, run.retry)
+        run.failed_at_end = True
+        self._save(run, _outcome.failed(run.claimed, end, at), end)
 
     def _move(self, run: Run, end: End) -> Move:
         at = Circumstances(
@@ -353,14 +360,13 @@ class Engine:
                 if self.trouble is None:
                     self._wake.set()
                 self._down(error)
-            elif error is not None and not isinstance(error, NotOpen):
-                log.error("the end of task %s cannot be stored", move.task_id, exc_info=error)
-                self._forget(run)
-            else:
+            elif error is None or isinstance(error, NotOpen) or run.failed_at_end:
                 self._forget(run)
                 if error is None:
                     self._notes.tell_lines(run, lines)
                     self._tell(run, move, end, mine=bool(mine))
+            else:
+                self._fail(run, error)
 
         try:
             self._store.end(move, lines, saved)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from inloop import _retry
 from inloop import _texts as texts
+from inloop._checks import check_priority, check_tags, check_text, duration, instant, to_whole
 from inloop._codec import Signature, is_large
 from inloop._exchange import NewTask
 from inloop._model import Micros, new_id, to_micros
@@ -31,8 +32,6 @@ R = TypeVar("R")
 OnCrash = Literal["rerun", "fail", "hold"]
 RunsIn = Literal["loop", "thread"]
 KeyLike = "str | Key | Callable[..., str | None]"
-
-MOST_SECONDS = 100 * 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +190,11 @@ class TaskFunction(Generic[P, R]):
         if isinstance(call, Call):
             if call.function.function is not self.function:
                 raise TypeError(f"enqueue_many: {call!r} is not a call of {self.name!r}")
+            if call.function._connection not in (None, self._connection):
+                raise TypeError(
+                    "enqueue_many: one call has a connection= of its own; give it to all: "
+                    "f.using(connection=…).enqueue_many(…)"
+                )
             return call.bound
         if not isinstance(call, tuple):
             raise TypeError(f"enqueue_many: {call!r} must be a tuple of arguments, or f.call(…)")
@@ -199,9 +203,14 @@ class TaskFunction(Generic[P, R]):
     def _encode_all(
         self, calls: "Sequence[Call[P, R] | tuple[Any, ...]]", now: Micros
     ) -> list[NewTask]:
-        most = self._manager._max_size
-        bound = (self._bind_one(call) for call in calls)
-        return [self._new(one, self._signature.encode(one, most), now) for one in bound]
+        return [self._encode_one(call, now) for call in calls]
+
+    def _encode_one(self, call: "Call[P, R] | tuple[Any, ...]", now: Micros) -> NewTask:
+        # A call made through `using` keeps what was said there.
+        function = call.function if isinstance(call, Call) else self
+        bound = self._bind_one(call)
+        text = self._signature.encode(bound, self._manager._max_size)
+        return function._new(bound, text, now)
 
     def _new(self, bound: dict[str, object], arguments: str, now: Micros) -> NewTask:
         options = self._options
@@ -323,71 +332,11 @@ def check_function(function: object, runs_in: str | None) -> bool:
     return is_async
 
 
-def check_text(value: object, what: str) -> str:
-    """A name, queue, tag or key: text that is not empty and can be stored and shown."""
-    if not isinstance(value, str):
-        raise TypeError(f"{what}={value!r}: must be text")
-    if not value or "\0" in value or len(value) > 1000 or _SURROGATE.search(value):
-        raise ValueError(
-            f"{what}={value[:100]!r}: must be 1 to 1000 characters, without NUL or lone surrogates"
-        )
-    return value
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tags; one string is a mistake for a tuple of one."""
-    if isinstance(tags, str):
-        raise TypeError(f"tags={tags!r}: must be a list or tuple of texts, such as ({tags!r},)")
-    return tuple(check_text(tag, "tag") for tag in tags)
-
-
-def check_priority(priority: object) -> int:
-    """A whole number that leaves room for what goes before all priorities."""
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"priority={priority!r}: must be a whole number (higher runs first)")
-    if abs(priority) > 1 << 31:
-        raise ValueError(f"priority={priority}: must be between -2**31 and 2**31")
-    return priority
-
-
 def check_retry(retry: object) -> Retry:
     """A `Retry`."""
     if not isinstance(retry, Retry):
         raise TypeError(f"retry={retry!r}: must be Retry(attempts=…)")
     return retry
-
-
-def duration(value: object, what: str, least: float | None = None) -> float:
-    """Seconds, from a number or a timedelta: more than 0, or at least `least`."""
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what}={value!r}: must be seconds, or a timedelta")
-    fits = value > 0 if least is None else value >= least
-    if not fits or not value <= MOST_SECONDS:
-        bound = "more than 0" if least is None else f"{least:g} or more"
-        raise ValueError(f"{what}={value!r}: must be {bound} seconds, at most a hundred years")
-    return float(value)
-
-
-def instant(value: object, what: str) -> datetime:
-    """An aware datetime."""
-    if not isinstance(value, datetime):
-        raise TypeError(f"{what}={value!r}: must be a datetime with a time zone")
-    if value.utcoffset() is None:
-        raise ValueError(
-            f"{what}={value!r}: has no time zone, so the instant is unknown; write "
-            f"datetime.now(UTC) + …, or value.astimezone()"
-        )
-    return value
-
-
-def to_whole(seconds: float) -> Micros:
-    """Whole microseconds."""
-    return round(seconds * 1e6)
 
 
 def as_key(key: object) -> Key:

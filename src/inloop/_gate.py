@@ -23,11 +23,13 @@ T = TypeVar("T")
 class Gate:
     """One coroutine's gate; open at first. Used in its event loop's thread only."""
 
-    __slots__ = ("_abandoned", "_opened", "_shut")
+    __slots__ = ("_abandoned", "_opened", "_shut", "is_closing")
 
     def __init__(self) -> None:
         self._shut = False
         self._abandoned = False
+        # The driver itself is being closed: its event loop goes away.
+        self.is_closing = False
         self._opened: asyncio.Future[None] | None = None
 
     @property
@@ -64,23 +66,35 @@ class Gate:
     @types.coroutine
     def drive(self, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
         """Run the coroutine to its end, as `await coroutine` would."""
-        error: BaseException | None = None
+        error = yield from self._hold()
         while True:
             try:
                 waits_for = coroutine.send(None) if error is None else coroutine.throw(error)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            error = None
             try:
                 yield waits_for
-                while self._shut:
-                    yield from self._held()
             except BaseException as thrown:
-                error = thrown
+                error = self._told(thrown)
+            else:
+                error = yield from self._hold()
             if self._abandoned:
                 coroutine.close()
                 raise asyncio.CancelledError
+
+    def _hold(self) -> Generator[Any, Any, BaseException | None]:
+        """Stand still while the gate is shut; an exception that arrives is to be delivered."""
+        try:
+            while self._shut:
+                yield from self._held()
+        except BaseException as thrown:
+            return self._told(thrown)
+        return None
+
+    def _told(self, thrown: BaseException) -> BaseException:
+        self.is_closing = isinstance(thrown, GeneratorExit)
+        return thrown
 
     def _held(self) -> Generator[Any, Any, None]:
         # A future of this driver's own: cancelling it must not reach others who wait to pass.

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from inloop._checks import duration
 from inloop._codec import LARGE
 from inloop._errors import TaskCancelled, TaskFailed, TaskNotFound
 from inloop._events import Outcome
@@ -47,16 +49,17 @@ class TaskHandle(Generic[R]):
     def __await__(self) -> Generator[Any, None, R]:
         return self.result().__await__()
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the task to end, and return what it returned.
 
-        timeout: seconds to wait; None waits for ever. Raises `TaskFailed` (its cause is the
-        original exception if the task ran in this process), `TaskCancelled`, `TaskNotFound` if the
-        task was removed, and `TimeoutError`. Cancelling or timing out this wait does not cancel
-        the task, and a held task keeps its waiters waiting.
+        timeout: seconds to wait, or a timedelta; None waits for ever. Raises `TaskFailed` (its
+        cause is the original exception if the task ran in this process), `TaskCancelled`,
+        `TaskNotFound` if the task was removed, and `TimeoutError`. Cancelling or timing out this
+        wait does not cancel the task, and a held task keeps its waiters waiting.
         """
         await self._manager._ready()
-        ended = await self._ended(timeout)
+        seconds = None if timeout is None else duration(timeout, "timeout", least=0.0)
+        ended = await self._ended(seconds)
         if ended.state is State.SUCCEEDED:
             text = ended.result or "null"
             if len(text) > LARGE:

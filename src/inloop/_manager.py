@@ -15,6 +15,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 import aiosqlite
 
 from inloop import _context
+from inloop._checks import check_priority, check_slots, check_tags, check_text, duration
 from inloop._chores import ends_of
 from inloop._clock import Clock, SystemClock
 from inloop._codec import MAX_SIZE, Coder
@@ -31,11 +32,7 @@ from inloop._function import (
     TaskFunction,
     as_key,
     check_function,
-    check_priority,
     check_retry,
-    check_tags,
-    check_text,
-    duration,
 )
 from inloop._handle import TaskHandle
 from inloop._logs import gathering
@@ -46,7 +43,6 @@ from inloop._settings import (
     Queue,
     Retention,
     Settings,
-    check_slots,
     grace_now,
     retention_of,
     slots_of,
@@ -385,14 +381,15 @@ class TaskManager(Verbs):
         """
         return self._listen(None)
 
-    async def drain(self, timeout: float | None = None) -> None:
+    async def drain(self, timeout: float | timedelta | None = None) -> None:
         """Wait until no task is running, queued, or due.
 
-        timeout: seconds; None waits for ever; then `TimeoutError`. Tasks that are scheduled for
-        later, paused or held are not waited for.
+        timeout: seconds or a timedelta, then `TimeoutError`; None waits for ever. Tasks that are
+        scheduled for later, paused or held are not waited for.
         """
         await self._ready()
-        async with asyncio.timeout(timeout):
+        seconds = None if timeout is None else duration(timeout, "timeout", least=0.0)
+        async with asyncio.timeout(seconds):
             while await self._store.unfinished_due(self._now()):
                 await asyncio.sleep(0.02)
 

@@ -70,8 +70,11 @@ def is_legal(origin: State, to: State) -> bool:
 
 
 def to_datetime(micros: Micros) -> datetime:
-    """The aware UTC datetime of an instant."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """The aware UTC datetime of an instant; the last there is, for one that is later still."""
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:  # one strange row must not break a listing
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def to_micros(moment: datetime) -> Micros:

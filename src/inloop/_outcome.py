@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Protocol
 
+from inloop._checks import MOST_SECONDS
 from inloop._exchange import Claimed, Move
 from inloop._model import ErrorText, Micros, Progress, State
 from inloop._retry import Snooze
@@ -127,6 +128,11 @@ def _failed(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
     return _move(claimed, at, State.FAILED, failures=failures, error=end.text, reason=reason)
 
 
+def failed(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
+    """The end of a task whose real end cannot be stored."""
+    return _move(claimed, at, State.FAILED, failures=claimed.failures + 1, error=end.text)
+
+
 def held(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
     """A task that its function cannot take (any more): it waits for a person's decision."""
     return _move(claimed, at, State.HELD, error=end.text, reason=end.text.message)
@@ -136,10 +142,13 @@ def _delay(
     retry: RetryRule, error: BaseException, failures: int
 ) -> tuple[float | None, str | None]:
     try:
-        return retry.delay(error, failures), None
+        delay = retry.delay(error, failures)
     except Exception as broken:
         # The rule may hold a function of the user's: its failure must not hide the task's own.
         return None, f"not retried: backoff raised {type(broken).__name__}"
+    if delay is not None and not delay <= MOST_SECONDS:
+        return None, f"not retried: backoff gave {delay:g} s"
+    return delay, None
 
 
 def _again(

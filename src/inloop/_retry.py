@@ -3,7 +3,10 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+
+from inloop._checks import duration
 
 Kinds = tuple[type[BaseException], ...]
 
@@ -11,11 +14,9 @@ Kinds = tuple[type[BaseException], ...]
 class Snooze(Exception):
     """Raised by a task: run me again in `seconds`; no failure is counted."""
 
-    def __init__(self, seconds: float) -> None:
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"Snooze(seconds={seconds!r}): must be a finite number, 0 or more")
-        super().__init__(f"snoozed for {seconds} s")
-        self.seconds = seconds
+    def __init__(self, seconds: float | timedelta) -> None:
+        self.seconds = duration(seconds, "seconds", least=0.0)
+        super().__init__(f"snoozed for {self.seconds:g} s")
 
 
 class GiveUp(Exception):

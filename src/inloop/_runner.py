@@ -70,6 +70,7 @@ class Run:
         "_work",
         "at_end",
         "claimed",
+        "failed_at_end",
         "gate",
         "holds_slot",
         "is_ending",
@@ -115,6 +116,7 @@ class Run:
         self.resumed_by: By | None = None
         self.is_over = False
         self.is_ending = False
+        self.failed_at_end = False
         # Set by the engine: nobody wants its end (any more); it is just moving between running and
         # paused, and its end, should it come now, waits here.
         self.lost = False
@@ -163,12 +165,12 @@ class Run:
             else:
                 call = self._bind()
             value = await self.gate.drive(call())
-        except GeneratorExit:
-            # The loop is going away under us: this attempt is over, and nobody can be told.
-            self.is_over = True
-            self.on_gone()
-            raise
         except BaseException as error:
+            if self.gate.is_closing:
+                # The loop is going away under us: this attempt is over, and nobody can be told.
+                self.is_over = True
+                self.on_gone()
+                raise
             self._raised(error)
         else:
             self._returned(value)
@@ -399,7 +401,7 @@ def text_of(error: BaseException) -> ErrorText:
     """An exception as text: its type, its message, and the frames from the user's function on."""
     try:
         message = str(error)
-    except Exception as broken:
+    except BaseException as broken:  # an exception of the user's may do anything when it is shown
         message = f"<its str() raised {type(broken).__name__}>"
     kind = type(error)
     name = kind.__qualname__
@@ -409,6 +411,13 @@ def text_of(error: BaseException) -> ErrorText:
 
 
 def _traceback(error: BaseException) -> str:
+    try:
+        return _format(error)
+    except BaseException as broken:  # as above: notes and causes are shown too
+        return f"<its traceback cannot be shown: {type(broken).__name__}>"
+
+
+def _format(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(error, limit=-MOST_FRAMES, compact=True)
     # inloop's own frames at the start say nothing about the user's mistake.
     while told.stack and told.stack[0].filename.startswith(_HERE):

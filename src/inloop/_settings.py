@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from inloop._function import check_text, duration, to_whole
+from inloop._checks import check_slots, check_text, duration, to_whole
 from inloop._model import FINAL, Micros, State
 
 Retention = timedelta | Mapping[State | str, timedelta | None] | None
@@ -44,15 +44,6 @@ class Namespace:
 
     def __setattr__(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
-
-
-def check_slots(value: object, what: str, least: int = 1) -> int:
-    """A number of slots."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what}={value!r}: must be a whole number")
-    if not least <= value <= 1_000_000:
-        raise ValueError(f"{what}={value}: must be {least} to 1,000,000")
-    return value
 
 
 def grace_now(grace: float) -> float:

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from inloop._checks import check_slots, check_text, instant
 from inloop._chores import UNDO_FOR
 from inloop._exchange import By, Filter
-from inloop._function import check_text, instant
 from inloop._model import (
     FINAL,
     Attempt,
@@ -27,7 +27,6 @@ from inloop._model import (
     Task,
     to_micros,
 )
-from inloop._settings import check_slots
 from inloop._store.protocol import Store
 
 if TYPE_CHECKING:
@@ -386,7 +385,7 @@ class Verbs(ABC):
             limit = to_micros(instant(before, "before"))
             ends = dict.fromkeys(FINAL, limit)
         removed = 0
-        while n := await self._store.prune(ends, now - UNDO_FOR, BATCH):
+        while n := await self._store.prune(ends, now - UNDO_FOR, now, BATCH):
             removed += n
         return removed
 

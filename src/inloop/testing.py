@@ -22,8 +22,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from inloop._checks import duration, instant
 from inloop._clock import Clock, Timer
-from inloop._function import duration, instant
 from inloop._manager import TaskManager
 from inloop._model import Micros, to_datetime, to_micros
 

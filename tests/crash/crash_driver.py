@@ -21,6 +21,8 @@ WORKER = HERE / "programs" / "crash_worker.py"
 # A process that is not there after so long is broken; the machine may be slow.
 PATIENCE = 30.0
 BUSY = 20
+# Kills from outside; after SIGTERM the process is on its way out.
+UNNAMED = ("random", "terminated")
 WHERE = ("between transactions", "in a transaction", "in mid-commit")
 
 
@@ -51,6 +53,11 @@ class Fall:
     def is_busy(self) -> bool:
         """Whether many tasks were running."""
         return self.vitals["running"] >= BUSY
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it was neither on its way in nor on its way out."""
+        return self.point not in (*POINTS[: POINTS.index("committing")], "leaving", "terminated")
 
     def __str__(self) -> str:
         seen = self.vitals
@@ -99,12 +106,14 @@ class Worker:
     def kill(self, point: str) -> Fall:
         """Kill it: at once ("random"), or let it fall at a named point."""
         assert self.process is not None
-        if point == "random":
+        if point in ("leaving", "terminated"):
+            self.process.terminate()
+        if point == "terminated":
+            time.sleep(random.uniform(0.0, 0.5))
+        if point in UNNAMED:
             self.process.kill()
         else:
             self.vitals["armed"] = POINTS.index(point)
-            if point == "leaving":
-                self.process.terminate()
         return self.has_fallen(point)
 
     def has_fallen(self, point: str) -> Fall:
@@ -116,7 +125,7 @@ class Worker:
             raise AssertionError(f"it never came by {point!r}: {self.vitals.as_dict()}") from None
         assert code == -signal.SIGKILL, f"{point}: ended by itself with {code}"
         fell = POINTS[self.vitals["fell"]]
-        assert fell == ("" if point == "random" else point)
+        assert fell == ("" if point in UNNAMED else point)
         return Fall(point, self.vitals.as_dict())
 
     def finish(self) -> None:
@@ -171,8 +180,8 @@ class Campaign:
 
 
 def some_points(rng: random.Random, n: int) -> list[str]:
-    """What to do to a busy process: each named point, and random instants for the rest."""
-    named = POINTS[POINTS.index("committing") :]
+    """What to do to a busy process: half of it at named points, half at random instants."""
+    named = (*POINTS[POINTS.index("committing") :], "terminated", "committing")
     points = [named[k % len(named)] for k in range(n // 2)]
     points += ["random"] * (n - len(points))
     rng.shuffle(points)

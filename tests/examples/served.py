@@ -3,7 +3,6 @@
 import asyncio
 import csv
 import os
-import re
 import signal
 import socket
 import sqlite3
@@ -131,26 +130,28 @@ def make_csv(path: Path, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far an import was seen to be."""
+    """How far an import was seen to be: what it told of itself, and the rows that are in."""
 
-    share: float
-    attempt: int
-    pid: int
-    rows: int
-
-
-def standing(answer: Any) -> Standing | None:
-    """What `GET /imports/{id}` tells, once its present attempt has got somewhere."""
-    told = answer["progress"]
-    begun = [found for line in answer["log"] if (found := _BEGUN.search(line))]
-    if answer["state"] != "running" or not told:
-        return None
-    pid = int(begun[-1][2]) if begun else 0
-    rows = int(told["message"].split()[0].replace(",", ""))
-    return Standing(told["done"] / told["total"], answer["attempt"], pid, rows)
+    attempt: int = 0
+    process: int = 0
+    told: float = 0
+    rows: int = 0
 
 
-_BEGUN = re.compile(r"from row (\d+) on, in process (\d+)")
+def wait_until(server: Served, import_id: str, rows: int, last: Standing) -> Standing:
+    """Wait until an attempt after the last has stored progress, and so many rows are in."""
+
+    def has_gone_on(answer: Any) -> bool:
+        assert answer["state"] in ("queued", "running"), answer
+        is_new = answer["state"] == "running" and answer["attempt"] > last.attempt
+        return bool(is_new and answer["progress"] and answer["progress"]["done"] > last.told)
+
+    answer = server.wait_for(f"/imports/{import_id}", has_gone_on)
+    with closing(sqlite3.connect(server.folder / "imports.db")) as cx:
+        look = "select rows from place where import = ?"
+        while (there := cx.execute(look, (import_id,)).fetchone()[0]) < rows:
+            time.sleep(0.002)
+    return Standing(answer["attempt"], answer["process"], answer["progress"]["done"], there)
 
 
 # ---- the oracle
@@ -179,6 +180,11 @@ def check_rows(db: Path, import_id: str, file: Path) -> None:
     assert health == "ok"
 
 
+SUMS = """
+select (n - 1) / :chunk * :chunk + 1, sum(cents) from orders where import = :import group by 1
+"""
+
+
 def check_children(db: Path, import_id: str, rows: int) -> int:
     """Two children of every chunk, each once, done, with its effect once; how many were retried."""
     return asyncio.run(_check_children(db, import_id, rows))
@@ -189,14 +195,7 @@ async def _check_children(db: Path, import_id: str, rows: int) -> int:
     with closing(sqlite3.connect(db)) as cx:
         effects = Counter(cx.execute("select task, what, first from effect").fetchall())
         sums = dict(cx.execute("select first, cents from effect where what = 'sum'").fetchall())
-        true_sums = {
-            first: cents
-            for first, cents in cx.execute(
-                "select (n - 1) / :chunk * :chunk + 1, sum(cents) from orders "
-                "where import = :import group by 1",
-                {"chunk": CHUNK, "import": import_id},
-            )
-        }
+        true_sums = dict(cx.execute(SUMS, {"chunk": CHUNK, "import": import_id}).fetchall())
     wanted: Counter[tuple[str, str, int]] = Counter()
     retried = 0
     async with TaskManager(db, work=False) as tasks:

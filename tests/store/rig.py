@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -175,6 +175,18 @@ class Rig:
             rows = await db.execute_fetchall(statement, values)
             await db.commit()
             return list(rows)
+
+    async def until(self, look: Callable[[], Awaitable[object]]) -> None:
+        """Until it is so; what another thread or process does has no event to wait for."""
+        async with asyncio.timeout(10):
+            while not await look():
+                await asyncio.sleep(0.005)
+
+    async def until_state(self, task_id: str, state: State) -> None:
+        async def is_there() -> bool:
+            return await self.state(task_id) is state
+
+        await self.until(is_there)
 
     async def idle(self) -> None:
         """Until all that was handed in is committed."""

@@ -40,7 +40,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import TypeAliasType
 
-from inloop import _codec
+from inloop._codec import nodes as _codec
 from inloop._codec import LARGE, Coder, is_large
 from inloop._errors import ResultError
 

@@ -29,7 +29,7 @@ where inloop_task.seq = new.column1
   and inloop_task.state = new.column2
   and inloop_task.attempt = new.column3
   and inloop_task.owner = ?
-returning seq
+returning seq, attempt
 """
 END_COLUMNS = 17
 
@@ -46,11 +46,14 @@ def _end_row(move: Move) -> tuple[Any, ...]:
 
 def end(cx: sqlite3.Connection, moves: list[Move], owner: int) -> list[bool]:
     """Apply the ends of attempts; False for a task that is no longer ours in that attempt."""
-    ours: set[int] = set()
-    for size, flat in chunks([_end_row(move) for move in moves]):
-        found = cx.execute(values(END, size, END_COLUMNS), [owner, *flat, owner]).fetchall()
-        ours.update(seq for (seq,) in found)
-    return [move.seq in ours for move in moves]
+    # Of two ends of one attempt the first counts; the statement would take either.
+    first = {(move.seq, move.attempt): move for move in reversed(moves)}
+    ours: set[tuple[int, int]] = set()
+    for size, flat in chunks([_end_row(move) for move in first.values()]):
+        ours.update(cx.execute(values(END, size, END_COLUMNS), [owner, *flat, owner]).fetchall())
+    return [
+        (move.seq, move.attempt) in ours and first[move.seq, move.attempt] is move for move in moves
+    ]
 
 
 # The pause that was asked for; a resume that came before it was obeyed calls it off.

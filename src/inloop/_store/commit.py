@@ -71,11 +71,11 @@ class Thread(aiosqlite.Connection):
         """Run one closure on the connection, in its thread."""
         return await run_on(self, work)
 
-    async def reconnect(self) -> None:
+    async def reconnect(self, connect: Callable[[], sqlite3.Connection]) -> None:
         """Put a new connection in the place of a broken one."""
 
         def swap(old: sqlite3.Connection) -> None:
-            new = self._connector()
+            new = connect()
             old.close()
             self._connection = new
 

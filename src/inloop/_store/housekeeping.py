@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from inloop._exchange import By
 from inloop._model import Micros, State
 
+# A key that still answers for a finished task outlives the task's retention.
 OLD = """
 select seq from inloop_task
 where state = :state and finished is not null and finished < :before
+  and (keep is null or key is null or finished + keep < :now)
 order by finished
 limit :most
 """
@@ -24,12 +26,7 @@ HIDDEN = """
 select seq from inloop_task where deleted is not null and deleted < :before limit :most
 """
 
-# A key that still answers for a finished task outlives the task's retention.
-REMOVE = """
-delete from inloop_task
-where seq in (select value from json_each(:seqs))
-  and (deleted is not null or key is null or keep is null or finished + keep < :now)
-"""
+REMOVE = "delete from inloop_task where seq in (select value from json_each(:seqs))"
 
 OLD_OWNERS = "delete from inloop_owner where closed < :before"
 OLD_REPORTS = "delete from inloop_recovery where at < :before"
@@ -53,14 +50,16 @@ where state = 'queued' and name = :name and due < :before
 """
 
 
-def prune(cx: sqlite3.Connection, before: dict[State, Micros], hidden: Micros, most: int) -> int:
+def prune(
+    cx: sqlite3.Connection, before: dict[State, Micros], hidden: Micros, now: Micros, most: int
+) -> int:
     """Remove up to `most` tasks that are old enough; their events and logs go with them."""
     removed = 0
     for state, instant in before.items():
-        wanted = {"state": state, "before": instant, "most": most - removed}
-        removed += _remove(cx, cx.execute(OLD, wanted).fetchall(), instant)
-    wanted = {"before": hidden, "most": most - removed}
-    removed += _remove(cx, cx.execute(HIDDEN, wanted).fetchall(), hidden)
+        old = {"state": state, "before": instant, "now": now, "most": most - removed}
+        removed += _remove(cx, cx.execute(OLD, old).fetchall())
+    gone = {"before": hidden, "most": most - removed}
+    removed += _remove(cx, cx.execute(HIDDEN, gone).fetchall())
     if not removed and before:
         oldest = {"before": min(before.values())}
         for sql in (OLD_OWNERS, OLD_REPORTS, OLD_AUDITS):
@@ -68,11 +67,11 @@ def prune(cx: sqlite3.Connection, before: dict[State, Micros], hidden: Micros, m
     return removed
 
 
-def _remove(cx: sqlite3.Connection, rows: list[tuple[int]], now: Micros) -> int:
+def _remove(cx: sqlite3.Connection, rows: list[tuple[int]]) -> int:
     if not rows:
         return 0
     seqs = "[" + ",".join(str(seq) for (seq,) in rows) + "]"
-    return cx.execute(REMOVE, {"seqs": seqs, "now": now}).rowcount
+    return cx.execute(REMOVE, {"seqs": seqs}).rowcount
 
 
 def dump_names(names: Sequence[str]) -> str:

@@ -273,7 +273,7 @@ def statements(script: str) -> Iterator[str]:
 
 def explain(error: sqlite3.Error, place: Place) -> BaseException:
     """The error of ours that says what SQLite's means; itself where it is a mistake in a row."""
-    if isinstance(error, sqlite3.IntegrityError):
+    if isinstance(error, _MISTAKES):
         return IllegalMove(str(error)) if "illegal move" in str(error) else error
     code = getattr(error, "sqlite_errorcode", 0)
     kind = _KINDS.get(code & 0xFF)
@@ -284,6 +284,13 @@ def explain(error: sqlite3.Error, place: Place) -> BaseException:
     return make(f"{place}: {error} ({name}); {advice}")
 
 
+# One row or one statement is at fault, not the store.
+_MISTAKES = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
 _OURS = (sqlite3.OperationalError, sqlite3.DatabaseError)
 
 _KINDS: dict[int, tuple[type[InloopError], str]] = {

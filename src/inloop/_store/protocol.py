@@ -187,9 +187,11 @@ class Store(Protocol):
         """Recover the tasks of an owner that is not known to be dead; it is fenced from then on."""
         ...
 
-    async def prune(self, before: dict[State, Micros], hidden: Micros, most: int) -> int:
+    async def prune(
+        self, before: dict[State, Micros], hidden: Micros, now: Micros, most: int
+    ) -> int:
         """Remove up to `most` tasks that finished before their state's instant, or were deleted
-        before `hidden`. How many went."""
+        before `hidden`; but none whose key still answers for it. How many went."""
         ...
 
     async def next_prune(

@@ -60,13 +60,13 @@ def add(
     answers: list[Added | None] = [None] * len(news)
     for at, new in enumerate(news):
         if new.key is None:
-            plain.append((at, new, owner if new.start and room.take(new) else None))
+            plain.append((at, new, room.take(new)))
             continue
         taken = cx.execute(HOLDER, holder(new)).fetchone()
         if taken is not None:
             answers[at] = Added(taken[0], created=False)
             continue
-        mine = owner if new.start and room.take(new) else None
+        mine = room.take(new)
         (seq,) = _insert(cx, [(at, new, mine)], owner)
         answers[at] = _added(new, seq, mine)
     for (at, new, mine), seq in zip(plain, _insert(cx, plain, owner), strict=True):
@@ -83,13 +83,16 @@ class Room:
         self._lanes = lanes
         self._left: dict[str, float] = {}
 
-    def take(self, new: NewTask) -> bool:
-        """Take a place for this task in its queue, if there is one."""
+    def take(self, new: NewTask) -> int | None:
+        """The owner, if this task may start at once; it takes a place in its queue then."""
+        if new.due > new.created:
+            return None
         left = self._left.get(new.queue)
         if left is None:
-            left = self._look(new.queue, new.created)
-        self._left[new.queue] = left - 1
-        return left > 0
+            left = self._look(new.queue, new.created) if new.start else 0
+        # One that waits stands before all that come after it.
+        self._left[new.queue] = left - 1 if new.start else 0
+        return self._owner if new.start and left > 0 else None
 
     def _look(self, queue: str, now: Micros) -> float:
         cx = self._cx

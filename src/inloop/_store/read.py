@@ -176,13 +176,21 @@ def find(cx: sqlite3.Connection, wanted: Filter, limit: int, cursor: str | None)
         {
             "before": NEWEST if cursor is None else load_cursor(cursor),
             "states": states, "name": wanted.name, "queue": wanted.queue, "tag": wanted.tag,
-            "text": None if wanted.text is None else wanted.text.lower(),
+            "text": None if wanted.text is None else lower_ascii(wanted.text),
             "since": wanted.since, "until": wanted.until, "most": limit + 1,
         },
     ).fetchall()  # fmt: skip
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(tuple(task(row) for row in rows), dump_cursor(rows[-1][0]) if more else None)
+
+
+def lower_ascii(text: str) -> str:
+    """As SQLite's `lower` does it: letters beyond ASCII stay as they are."""
+    return text.translate(_LOWER)
+
+
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 def dump_cursor(seq: int) -> str:

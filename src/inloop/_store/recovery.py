@@ -35,12 +35,13 @@ class Orphan(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What becomes of it. `deaths` is the new count of deaths in a row."""
+    """What becomes of it. `deaths` is the count of deaths in a row; `counted`: this was one."""
 
     to: State
     deaths: int
     why: str
     first: bool = False
+    counted: bool = False
 
 
 def decide(orphan: Orphan, *, died: bool) -> Fate:
@@ -70,11 +71,11 @@ def _after_death(orphan: Orphan) -> Fate:
     deaths = 1 if _has_gone_on(mark, done) else orphan.deaths + 1
     if deaths >= HELD_AFTER:
         why = f"it was running at {deaths} deaths of its process in a row, without progress"
-        return Fate(State.HELD, deaths, why)
+        return Fate(State.HELD, deaths, why, counted=True)
     if deaths > 1:
         why = f"its process died, for the {deaths}nd time in a row: it runs alone among suspects"
-        return Fate(State.QUEUED, deaths, why, first=True)
-    return Fate(State.QUEUED, deaths, "its process died", first=True)
+        return Fate(State.QUEUED, deaths, why, first=True, counted=True)
+    return Fate(State.QUEUED, deaths, "its process died", first=True, counted=True)
 
 
 def _has_gone_on(mark: float | None, done: float | None) -> bool:
@@ -105,7 +106,7 @@ limit :most
 SETTLE = """
 update inloop_task
 set state = :to, owner = null, asked = null,
-    deaths = :deaths, death_mark = case when :deaths <> deaths then done else death_mark end,
+    deaths = :deaths, death_mark = case when :counted then done else death_mark end,
     rank = case when :first then :rank else -priority end,
     moved = :now, actor = 'engine', reason = :reason, writer = :writer,
     paused_from = case when :to = 'paused' then paused_from end,
@@ -155,8 +156,8 @@ def _settle(cx: sqlite3.Connection, orphan: Orphan, dead: Dead, by: By, died: bo
     lost = ErrorText("ProcessDied", f"process {dead.pid} on {dead.host} is gone: {fate.why}", "")
     settled: dict[str, Any] = {
         "seq": orphan.seq, "owner": dead.n, "attempt": orphan.attempt, "to": fate.to,
-        "deaths": fate.deaths, "first": fate.first, "rank": FIRST, "now": by.now,
-        "reason": fate.why, "writer": by.writer,
+        "deaths": fate.deaths, "counted": fate.counted, "first": fate.first, "rank": FIRST,
+        "now": by.now, "reason": fate.why, "writer": by.writer,
         "finished": by.now if fate.to in FINAL else None,
         "error": texts.dump_error(lost) if fate.to in (State.FAILED, State.HELD) else None,
     }  # fmt: skip

@@ -179,7 +179,12 @@ class SQLiteStore(Connections):
 
     async def mend(self) -> None:
         assert self._thread is not None
-        await self._thread.reconnect()
+        assert self._reader is not None
+        # New connections only: the owner, its lock, and the file that is looked for stay the same.
+        await self._thread.reconnect(partial(place.connect, self.place, self.durability))
+        await self._reader.reconnect(
+            partial(place.connect, self.place, self.durability, writes=False)
+        )
 
     def is_idle(self) -> bool:
         return self._group.is_idle()
@@ -251,8 +256,10 @@ class SQLiteStore(Connections):
             taken += n
         return taken
 
-    async def prune(self, before: dict[State, Micros], hidden: Micros, most: int) -> int:
-        return await self._write(lambda cx: housekeeping.prune(cx, before, hidden, most))
+    async def prune(
+        self, before: dict[State, Micros], hidden: Micros, now: Micros, most: int
+    ) -> int:
+        return await self._write(lambda cx: housekeeping.prune(cx, before, hidden, now, most))
 
     async def next_prune(
         self, retention: Mapping[State, Micros | None], undo: Micros

@@ -45,7 +45,7 @@ tasks = TaskManager(
     folder / "tasks.db",
     concurrency=told.slots,
     retention={"succeeded": None, "failed": None, "cancelled": timedelta(0)},
-    grace=5.0,
+    grace=0.3,
 )
 by_ticket = Key("{ticket}", keep=timedelta(days=1))
 soon_again = Retry(attempts=3, backoff=exponential(base=0.02, maximum=0.05))

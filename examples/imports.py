@@ -28,7 +28,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from examples.make_csv import ROWS, make_csv
-from inloop import Retry, TaskManager, TaskNotFound, current_task, exponential, progress
+from inloop import (
+    InloopError,
+    Retry,
+    TaskManager,
+    TaskNotFound,
+    current_task,
+    exponential,
+    progress,
+)
 
 DATA = Path(os.environ.get("IMPORTS_DATA", Path(__file__).parent / "data")).absolute()
 CHUNK = 500
@@ -231,9 +239,9 @@ async def overview() -> dict[str, object]:
     }
 
 
-@app.exception_handler(TaskNotFound)
-async def no_such_task(request: Request, error: TaskNotFound) -> Readable:
-    return Readable({"detail": str(error)}, status_code=404)
+@app.exception_handler(InloopError)
+async def explain(request: Request, error: InloopError) -> Readable:
+    return Readable({"detail": str(error)}, 404 if isinstance(error, TaskNotFound) else 500)
 
 
 WELCOME = """
@@ -256,7 +264,7 @@ def main() -> None:
         make_csv(sample)
     csv_, url = os.path.relpath(sample), f"http://127.0.0.1:{port}"
     print(WELCOME.format(url=url, pid=os.getpid(), rows=ROWS, csv=csv_), flush=True)
-    uvicorn.run(app, host="127.0.0.1", port=port, timeout_graceful_shutdown=3)
+    uvicorn.run(app, host="127.0.0.1", port=port, timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":

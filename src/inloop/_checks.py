@@ -50,7 +50,7 @@ def duration(value: object, what: str, least: float | None = None) -> float:
     fits = value > 0 if least is None else value >= least
     if not fits or not value <= MOST_SECONDS:
         bound = "more than 0" if least is None else f"{least:g} or more"
-        raise ValueError(f"{what}={value!r}: must be {bound} seconds, at most a hundred years")
+        raise ValueError(f"{what}={value!r}: must be finite, {bound} seconds, at most 100 years")
     return float(value)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from inloop import _outcome, _shutdown
 from inloop._chores import Chores
-from inloop._clock import Clock
+from inloop._clock import Clock, SystemClock
 from inloop._errors import NotOpen, StoreError, TaskNotFound
 from inloop._events import Feed, Outcomes
 from inloop._exchange import Added, Claimed, Ended, Lanes, Move, NewTask
@@ -74,6 +74,7 @@ class Engine:
         self._pausing = Pausing(self._running, store, clock, self._wake.set, self._ended)
         self._unsaved: list[tuple[Run, Move, End]] = []
         self._hungry = True
+        self._held_back = False
         self._changed = False
         self._look = False
         self._next_due: Micros | None = None
@@ -90,7 +91,8 @@ class Engine:
         self._base = contextvars.copy_context()
         self.declare()
         await self._store.open(self._clock.now, self._wake_from_thread, sorted(self._functions))
-        self.lag.start()
+        if isinstance(self._clock, SystemClock):
+            self.lag.start()  # lag is real time, and means nothing on a clock that stands still
         for name, service in (
             ("engine", self._serve),
             ("notes", self._notes.write),
@@ -165,12 +167,15 @@ class Engine:
     def _until_next(self) -> float | None:
         if self._wake.is_set():
             return 0.0
+        if self._closing:
+            return None
         due = [self._chores.next(), self._next_due if self._settings.work else None]
         first = min((at for at in due if at is not None), default=None)
         return None if first is None else max(0.0, (first - self._clock.now()) / 1e6)
 
     def poke(self) -> None:
-        """Something was written by this process: a task, or a word of control."""
+        """A word of control was written by this process."""
+        self._outcomes.doubt()  # what had ended may have been retried
         self._hungry = True
         self._look = True
         self._wake.set()
@@ -271,7 +276,11 @@ class Engine:
         """Claim and start; the seconds after which to look again where the loop is late."""
         now = self._clock.now()
         due = self._next_due is not None and self._next_due <= now
-        if not (self._hungry or due) or self._running.free <= 0:
+        if not (self._hungry or due):
+            return None
+        if self._running.free <= 0:
+            # Looked at again as soon as an attempt ends; until then no instant matters.
+            self._hungry, self._next_due = True, None
             return None
         if not self._may_start():
             return LATE_AGAIN_AFTER
@@ -288,10 +297,10 @@ class Engine:
         for claimed in grant.claimed:
             self._start(claimed)
         self._next_due = grant.next_due
-        if grant.again or len(grant.claimed) == free:
+        self._held_back = grant.held_back
+        if grant.again:
             self._hungry = True
-            if self._running.free > 0:
-                self._wake.set()
+            self._wake.set()
         if grant.expired:
             self._look = True
             self._wake.set()
@@ -343,7 +352,12 @@ class Engine:
 
     def _move(self, run: Run, end: End) -> Move:
         at = Circumstances(
-            self._clock.now(), run.state, run.retry, run.request, self._notes.unsaved(run)
+            self._clock.now(),
+            run.state,
+            run.retry,
+            run.request,
+            self._notes.unsaved(run),
+            run.pause_wanted,
         )
         if isinstance(end, Raised) and isinstance(end.error, Misfit) and run.request is None:
             return _outcome.held(run.claimed, end, at)
@@ -396,6 +410,7 @@ class Engine:
 
     def _forget(self, run: Run) -> None:
         self._running.forget(run)
+        self._hungry = self._hungry or self._held_back
         if self._hungry or self._pausing.has_resuming:
             self._wake.set()
 

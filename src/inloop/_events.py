@@ -121,7 +121,8 @@ class Outcomes:
 class Listener:
     """One subscriber's queue: bounded, the oldest events give way and are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
         self._waiting: asyncio.Queue[Event | None] = asyncio.Queue()
         self.lost = 0
 
@@ -183,11 +184,10 @@ class Feed:
         self, last: Callable[[], Awaitable[int]], task_id: str | None = None
     ) -> AsyncIterator[Listener]:
         """Listen from now on, to all tasks or to one."""
+        begin = await last()
         if self._place is None:
-            place = await last()
-            if self._place is None:  # another listener may have come in between
-                self._place = place
-        listener = Listener()
+            self._place = begin
+        listener = Listener(begin)
         self._listeners[listener] = task_id
         try:
             yield listener
@@ -200,7 +200,8 @@ class Feed:
     def tell(self, event: Event) -> None:
         """Hand an event to those whom it concerns; also one that is not stored."""
         for listener, task_id in list(self._listeners.items()):
-            if task_id is None or task_id == event.task_id:
+            is_new = event.id is None or event.id > listener.begin
+            if is_new and (task_id is None or task_id == event.task_id):
                 listener.put(event)
 
     async def pump(self, read: ReadAfter) -> None:
@@ -213,7 +214,7 @@ class Feed:
                 for event in events:
                     self.tell(event)
                 if events and events[-1].id is not None and self._place is not None:
-                    self._place = events[-1].id
+                    self._place = max(self._place, events[-1].id)
                 if len(events) < AT_ONCE:
                     break
 

@@ -114,12 +114,15 @@ class Grant(NamedTuple):
     """The store's answer to a claim.
 
     `expired`: tasks that were no longer worth starting, and are cancelled now. `again`: looking
-    again at once makes sense. `next_due`: the next instant at which it does, None if there is none.
+    again at once makes sense. `held_back`: something is left for want of a slot, in this process or
+    in its queue, or of its turn among suspects: look again when an attempt ends. `next_due`: the
+    next instant at which looking makes sense, None if there is none.
     """
 
     claimed: list[Claimed]
     expired: list[str]
     again: bool
+    held_back: bool
     next_due: Micros | None
 
 

@@ -80,7 +80,7 @@ class Gate:
             else:
                 error = yield from self._hold()
             if self._abandoned:
-                coroutine.close()
+                _close(coroutine)
                 raise asyncio.CancelledError
 
     def _hold(self) -> Generator[Any, Any, BaseException | None]:
@@ -107,3 +107,21 @@ class Gate:
 
         opening.add_done_callback(let_go)
         yield from mine.__await__()
+
+
+CLOSING_TRIES = 100
+_unending: list[Coroutine[Any, Any, Any]] = []
+
+
+def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Close a coroutine that may do anything about it, such as await again in its `finally`."""
+    for _ in range(CLOSING_TRIES):
+        try:
+            coroutine.close()
+        except RuntimeError:  # it awaited something: once more, from there
+            continue
+        except Exception:
+            return  # its clean-up failed; it has ended all the same
+        return
+    # Let go of, it would be closed once more by the collector, and complain there.
+    _unending.append(coroutine)

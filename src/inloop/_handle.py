@@ -123,11 +123,12 @@ class TaskHandle(Generic[R]):
         """
         manager = self._manager
         async with manager._listen(self.id) as listener:
-            seen = 0
+            seen, has_ended = 0, False
             for event in await manager.events(self.id):
                 seen = event.id or seen
+                has_ended = event.to in FINAL
                 yield event
-            if (await manager.get(self.id)).state in FINAL:
+            if has_ended:
                 return
             async for event in listener:
                 if event.id is not None and event.id <= seen:

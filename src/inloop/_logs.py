@@ -21,6 +21,7 @@ log = logging.getLogger("inloop.task")
 
 MOST_WAITING = 10_000
 MOST_BYTES = 8 * 1024
+MOST_LEVEL = 1000
 CUT = " … (cut)"
 
 
@@ -45,8 +46,8 @@ class TaskLog:
             self._seq,
             self._attempt,
             round(record.created * 1e6),
-            record.levelno,
-            record.name,
+            min(max(record.levelno, 0), MOST_LEVEL),
+            clean(str(record.name)),
             text_of(record),
         )
         if self._waiting is None:
@@ -64,7 +65,8 @@ class TaskLog:
         # One by one: a thread may be appending.
         lines = [waiting.popleft() for _ in range(len(waiting))]
         if self._lost:
-            text = f"{self._lost} lines were logged faster than they could be kept"
+            # The notice takes the place of a line, which is lost as well.
+            text = f"{self._lost + 1} lines were logged faster than they could be kept"
             lines[0] = lines[0]._replace(level=logging.WARNING, logger="inloop", text=text)
             self._lost = 0
         return lines
@@ -74,22 +76,38 @@ class TaskLog:
         if self._waiting is None:
             self._waiting = deque(maxlen=MOST_WAITING)
         room = MOST_WAITING - len(self._waiting)
+        self._lost += max(0, len(lines) - room)
         self._waiting.extendleft(reversed(lines[max(0, len(lines) - room) :]))
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """The text of a record, cut to 8 KiB of UTF-8."""
+    """The text of a record, cut to 8 KiB of UTF-8. Never raises: logging must not fail a task."""
     try:
         text = record.getMessage()
     except Exception as error:
-        # A wrong format is the caller's bug, and logging must not turn it into a failed task.
-        text = f"{record.msg!r} % {record.args!r}: {type(error).__name__}: {error}"
+        text = f"{_shown(record.msg)} % {_shown(record.args)}: {type(error).__name__}"
     if record.exc_info and record.exc_info[0] is not None:
-        text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        try:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        except Exception as error:
+            text += f"\n<its traceback cannot be shown: {type(error).__name__}>"
+    if record.stack_info:
+        text += f"\n{record.stack_info}"
+    return clean(text)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
+
+
+def clean(text: str) -> str:
+    """Text that UTF-8 can hold, cut to 8 KiB."""
     raw = text.encode("utf-8", "backslashreplace")
     if len(raw) > MOST_BYTES:
-        raw = raw[: MOST_BYTES - len(CUT.encode())]
-        return raw.decode("utf-8", "ignore") + CUT
+        return raw[: MOST_BYTES - len(CUT.encode())].decode("utf-8", "ignore") + CUT
     return raw.decode()
 
 
@@ -107,39 +125,48 @@ class Gathering:
         self._users = 0
         self._before: Factory | None = None
         self._ours: Factory | None = None
+        self._level = logging.NOTSET
 
     def begin(self, level: int) -> None:
         """One more manager is open."""
         with self._lock:
             self._users += 1
-            if log.level == logging.NOTSET or level < log.level:
-                log.setLevel(level)
+            self._open_log(max(level, 1))
             if self._users == 1 and logging.getLogRecordFactory() is not self._ours:
                 self._before = before = logging.getLogRecordFactory()
-                self._ours = _gathering_factory(before)
+                self._ours = self._factory_over(before)
                 logging.setLogRecordFactory(self._ours)
+
+    def _open_log(self, level: int) -> None:
+        # A level that the host has set itself stays.
+        if log.level in (logging.NOTSET, self._level):
+            self._level = level if self._level == logging.NOTSET else min(level, self._level)
+            log.setLevel(self._level)
 
     def end(self) -> None:
         """One manager less; the last one gives the factory back, unless others built on ours."""
         with self._lock:
             self._users -= 1
-            if self._users == 0 and logging.getLogRecordFactory() is self._ours:
+            if self._users:
+                return
+            if logging.getLogRecordFactory() is self._ours:
                 assert self._before is not None
                 logging.setLogRecordFactory(self._before)
-                self._ours = None
-            if self._users == 0:
+            self._ours = None
+            if log.level == self._level:
                 log.setLevel(logging.NOTSET)
+            self._level = logging.NOTSET
 
+    def _factory_over(self, before: Factory) -> Factory:
+        def factory(*args: object, **kwargs: object) -> logging.LogRecord:
+            record = before(*args, **kwargs)
+            task_log = current.get()
+            # One that others have built upon cannot be taken out of the chain: it falls silent.
+            if task_log is not None and self._ours is factory and record.levelno >= task_log.level:
+                task_log.add(record)
+            return record
 
-def _gathering_factory(before: Factory) -> Factory:
-    def factory(*args: object, **kwargs: object) -> logging.LogRecord:
-        record = before(*args, **kwargs)
-        task_log = current.get()
-        if task_log is not None and record.levelno >= task_log.level:
-            task_log.add(record)
-        return record
-
-    return factory
+        return factory
 
 
 gathering = Gathering()

@@ -234,8 +234,8 @@ class TaskManager(Verbs):
         await self._close(grace_now(self._grace))
 
     async def _close(self, grace: float) -> None:
-        if self._engine is None:
-            return
+        if self._engine is None or self._pid != os.getpid():
+            return  # a fork leaves what its parent opened to its parent
         try:
             await self._engine.close(grace)
         finally:

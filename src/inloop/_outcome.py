@@ -8,7 +8,8 @@ The engine's own request decides, not what the code raised:
                                                     else a failure: scheduled again, or failed
     cancel        succeeded, cancellation ignored   cancelled, the error kept
     time out      succeeded, late                   a failure (TimeoutError)
-    interrupt     succeeded                         queued, before all others, no failure counted
+    interrupt     succeeded                         queued, before all others, no failure counted;
+                                                    paused, if that was asked for and is not done
 """
 
 from asyncio import CancelledError
@@ -17,7 +18,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from inloop._checks import MOST_SECONDS
-from inloop._exchange import Claimed, Move
+from inloop._exchange import By, Claimed, Move
 from inloop._model import ErrorText, Micros, Progress, State
 from inloop._retry import Snooze
 
@@ -77,6 +78,7 @@ class Circumstances:
     retry: RetryRule
     request: Request | None = None
     progress: Progress | None = None
+    pause: By | None = None
 
 
 def decide(claimed: Claimed, end: End, at: Circumstances) -> Move:
@@ -115,6 +117,10 @@ def _cancelled(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
 
 def _interrupted(claimed: Claimed, at: Circumstances) -> Move:
     assert at.request is not None
+    if at.pause is not None:
+        # It was asked to pause and had not yet: that outlives the process.
+        paused = _move(claimed, at, State.PAUSED, first=True, reason=at.pause.reason)
+        return replace(paused, actor=at.pause.actor)
     reason = at.request.reason or "interrupted"
     return _move(claimed, at, State.QUEUED, first=True, reason=reason)
 

@@ -15,7 +15,7 @@ class Snooze(Exception):
     """Raised by a task: run me again in `seconds`; no failure is counted."""
 
     def __init__(self, seconds: float | timedelta) -> None:
-        self.seconds = duration(seconds, "seconds", least=0.0)
+        self.seconds = duration(seconds, "Snooze: seconds", least=0.0)
         super().__init__(f"snoozed for {self.seconds:g} s")
 
 

@@ -58,9 +58,11 @@ class FakeClock:
         self._managers: list[TaskManager] = []
 
     def now(self) -> Micros:
+        """Microseconds since 1970, for inloop itself."""
         return self._now
 
     def monotonic(self) -> float:
+        """Seconds since the start, for inloop itself."""
         return (self._now - self._start) / 1e6
 
     @property
@@ -69,11 +71,13 @@ class FakeClock:
         return to_datetime(self._now)
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call `call` once that much time has passed."""
         timer = _Timer(self._now + round(max(0.0, seconds) * 1e6), call)
         heapq.heappush(self._timers, (timer.at, next(self._order), timer))
         return timer
 
     async def wait(self, wake: asyncio.Event, seconds: float | None) -> None:
+        """Wait for `wake`, or until that much time has passed; for inloop itself."""
         if seconds is not None and seconds <= 0:
             await asyncio.sleep(0)
             return

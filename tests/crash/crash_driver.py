@@ -95,29 +95,32 @@ class Worker:
                 stderr=output,
             )
 
-    def is_ready(self) -> bool:
-        """Whether it is open and busy. An exit that nobody wanted is told at once."""
+    def is_busy(self) -> bool:
+        """Whether it runs many tasks. An exit that nobody wanted is told at once."""
         assert self.process is not None
         if self.process.poll() is not None:
             output = (self._folder / "output.log").read_text()[-4000:]
             raise AssertionError(f"it ended by itself ({self.process.returncode}):\n{output}")
-        return self.vitals["ready"] == 1 and self.vitals["running"] >= BUSY
+        return self.vitals["running"] >= BUSY
 
-    def kill(self, point: str) -> Fall:
-        """Kill it: at once ("random"), or let it fall at a named point."""
+    def is_dead(self) -> bool:
+        """Whether its process has ended."""
+        return self.process is None or self.process.poll() is not None
+
+    def strike(self, point: str) -> None:
+        """Kill it at once ("random"), or let it fall at a named point."""
         assert self.process is not None
         if point in ("leaving", "terminated"):
             self.process.terminate()
         if point == "terminated":
-            time.sleep(random.uniform(0.0, 0.5))
+            time.sleep(random.uniform(0.0, 0.25))
         if point in UNNAMED:
             self.process.kill()
         else:
             self.vitals["armed"] = POINTS.index(point)
-        return self.has_fallen(point)
 
-    def has_fallen(self, point: str) -> Fall:
-        """Wait until it has fallen at the point that was armed."""
+    def fall(self, point: str) -> Fall:
+        """Wait until it has fallen there."""
         assert self.process is not None
         try:
             code = self.process.wait(PATIENCE)
@@ -157,15 +160,33 @@ class Campaign:
     def __post_init__(self) -> None:
         (self.folder / "effects.log").touch()
 
-    def let_suspects_end(self) -> None:
-        """Tasks that saw two deaths in a row are given the time to prove their health.
+    def kill(self, point: str, *victims: Worker) -> None:
+        """Kill them, and take down where they fell."""
+        for victim in victims:
+            victim.strike(point)
+        self.falls += [victim.fall(point) for victim in victims]
 
-        A third death without progress would hold them, and rightly so: a process that dies again
-        and again before anything can end looks like one that its task kills.
+    def kill_at_start(self, victim: Worker, point: str) -> None:
+        """Start it only to let it fall on its way in."""
+        victim.start(armed=point)
+        self.falls.append(victim.fall(point))
+
+    def live(self, rng: random.Random, *victims: Worker) -> None:
+        """Let them live a while, and be busy in the end.
+
+        Tasks that saw two deaths in a row are given the time to prove their health. A third death
+        without progress would hold them, and rightly so: a process that dies again and again before
+        anything can end looks like one that its task kills.
         """
+        self._wait_until_busy(victims)
+        time.sleep(rng.uniform(0.35, 0.7) if rng.random() < 0.85 else rng.uniform(0.0, 0.35))
         if suspects(self.folder):
             self.waits += 1
             self.waited += wait_until(lambda: not suspects(self.folder), "suspects end")
+        self._wait_until_busy(victims)
+
+    def _wait_until_busy(self, victims: tuple[Worker, ...]) -> None:
+        wait_until(lambda: all([victim.is_busy() for victim in victims]), "they are busy")
 
     def report(self) -> list[str]:
         """Where each kill fell."""
@@ -177,6 +198,12 @@ class Campaign:
             f" {max(running)} tasks running; {dict(places)};"
             f" {self.waits} times suspects were let end ({self.waited:.1f} s in all)",
         ]
+
+    def hit(self) -> None:
+        """Assert that the kills found something to break."""
+        idle = [str(fall) for fall in self.falls if fall.is_at_work and not fall.is_busy]
+        assert not idle, f"these found an idle process: {idle}"
+        assert any(fall.vitals["writing"] == 2 for fall in self.falls), "none fell into a commit"
 
 
 def some_points(rng: random.Random, n: int) -> list[str]:

@@ -4,16 +4,21 @@ One file, opened with O_APPEND by every process, one line an effect:
 
     B task attempt ns life          the code of an attempt begins
     E task attempt ns life how      it ends: "ok", or the name of what it raised
+    T task 0       ns life          a tick of a task that ticks
     A task ticket  ns life          an `enqueue` has returned
 
 `ns` is the machine's monotonic clock, which all processes share; `life` names one process.
 """
 
+import contextlib
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from inloop import current_task
 
 
 class EffectLog:
@@ -27,13 +32,23 @@ class EffectLog:
         line = f"{kind} {task} {what} {time.monotonic_ns()} {self._life} {how}".rstrip()
         os.write(self._fd, f"{line}\n".encode())
 
-    def begin(self, task: str, attempt: int) -> None:
-        """The code of an attempt begins."""
-        self._tell("B", task, attempt)
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Tell that the code of the present attempt begins, and how it ends."""
+        me = current_task()
+        self._tell("B", me.id, me.attempt)
+        how = "ok"
+        try:
+            yield
+        except BaseException as error:
+            how = type(error).__name__
+            raise
+        finally:
+            self._tell("E", me.id, me.attempt, how)
 
-    def end(self, task: str, attempt: int, how: str) -> None:
-        """It ends."""
-        self._tell("E", task, attempt, how)
+    def tick(self, task: str) -> None:
+        """It goes on."""
+        self._tell("T", task, 0)
 
     def acknowledge(self, task: str, ticket: str) -> None:
         """An enqueue returned."""
@@ -57,6 +72,7 @@ class Effects:
 
     attempts: dict[str, dict[int, Attempt]] = field(default_factory=lambda: defaultdict(dict))
     acknowledged: dict[str, str] = field(default_factory=dict)
+    ticks: Counter[str] = field(default_factory=Counter)
     last_sign: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -75,6 +91,8 @@ class Effects:
         if kind == "A":
             if self.acknowledged.setdefault(what, task) != task:
                 self.wrong.append(f"ticket {what} became two tasks")
+        elif kind == "T":
+            self.ticks[task] += 1
         elif kind == "B":
             if int(what) in self.attempts[task]:
                 self.wrong.append(f"attempt {what} of {task} began twice")

@@ -42,8 +42,6 @@ def verify(folder: Path) -> str:
         _history_is_whole(cx, effects)
         (left,) = cx.execute("select count(*) from inloop_owner where closed is null").fetchone()
         assert left == 0, f"{left} owners were never closed"
-    locks = [path.name for path in (folder / "tasks.db.inloop").glob("*-*.lock")]
-    assert not locks, f"lock files of the dead were left: {locks}"
     attempts = sum(map(len, effects.attempts.values()))
     return (
         f"{len(effects.acknowledged)} acknowledged tasks all succeeded, in {attempts} attempts of"
@@ -92,7 +90,7 @@ def _history_is_whole(cx: sqlite3.Connection, effects: Effects) -> None:
             at = to
         assert claimed == list(range(1, attempt + 1)), f"{task}: attempts {claimed}"
         finals = [to for _, to, _ in moves if to in ("succeeded", "failed", "cancelled")]
-        assert len(finals) == 1, f"{task} ended {finals}"
+        assert len(finals) == (state != "scheduled"), f"{task} ended {finals}"
         ran = effects.attempts.get(task, {})
         assert set(ran) <= set(claimed), f"{task} ran {set(ran)} and was claimed {claimed}"
         if state == "succeeded":

@@ -1,4 +1,4 @@
-"""Named points at which a process under test kills itself, with no chance to do anything more.
+"""Named points at which a process under test kills (or stops) itself, then and there.
 
 The test arms a point by writing its number into the process's vitals; the process falls the next
 time it comes by. To be at the right places the points are put around inloop's own functions: these
@@ -44,8 +44,9 @@ POINTS = (
 class Points:
     """The points of this process."""
 
-    def __init__(self, vitals: Vitals) -> None:
+    def __init__(self, vitals: Vitals, by: signal.Signals = signal.SIGKILL) -> None:
         self._vitals = vitals
+        self._by = by
         self._in_thread = threading.local()
         self._committing = threading.Event()
 
@@ -54,8 +55,9 @@ class Points:
         number = POINTS.index(point)
         if self._vitals["armed"] == number:
             self._vitals["fell"] = number
-            os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(60)  # the signal is on its way
+            self._vitals["armed"] = 0
+            os.kill(os.getpid(), self._by)
+            time.sleep(0.1)  # the signal is on its way
 
     def install(self) -> None:
         """Put the points into inloop."""

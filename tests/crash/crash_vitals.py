@@ -11,14 +11,12 @@ import threading
 from pathlib import Path
 
 FIELDS = (
-    "ready",  # the manager is open
     "running",  # tasks whose code runs now
     "threads",  # of these: plain functions
     "writing",  # in a write transaction: 1; its commit has begun: 2
     "commits",  # write transactions
     "acks",  # enqueues that returned
-    "began",  # attempts
-    "ended",  # attempts
+    "ended",  # attempts that ended
     "armed",  # the point at which the process is to kill itself; 0: none (written by the test)
     "fell",  # the point at which it killed itself
 )

@@ -34,6 +34,7 @@ class Served:
     def __init__(self, folder: Path, command: tuple[str, ...]) -> None:
         self.folder = folder
         self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         # The main module takes its port from the environment, uvicorn's own command does not.
         port = () if command == ALONE else ("--port", str(self.port))
         self._command = [sys.executable, *command, *port]
@@ -74,7 +75,7 @@ class Served:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE)
+                answer = httpx.get(self.url + path, timeout=PATIENCE)
                 answer.raise_for_status()
                 return answer.json()
             except httpx.TransportError:
@@ -84,7 +85,7 @@ class Served:
     def upload(self, file: Path) -> str:
         """Upload a file in parts, as curl does; the id of its import."""
         with file.open("rb") as parts:
-            answer = httpx.post(f"http://127.0.0.1:{self.port}/imports", content=parts)
+            answer = httpx.post(self.url + "/imports", content=parts)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["task"])
 
@@ -183,6 +184,16 @@ def check_rows(db: Path, import_id: str, file: Path) -> None:
 SUMS = """
 select (n - 1) / :chunk * :chunk + 1, sum(cents) from orders where import = :import group by 1
 """
+
+
+def run_again(db: Path, name: str) -> int:
+    """Have ended tasks run again in the processes that work on the store; how many."""
+
+    async def run() -> int:
+        async with TaskManager(db, work=False) as tasks:
+            return await tasks.retry_where(name=name)
+
+    return asyncio.run(run())
 
 
 def check_children(db: Path, import_id: str, rows: int) -> int:

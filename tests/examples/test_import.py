@@ -9,6 +9,7 @@ import random
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
 from served import (
     ALONE,
@@ -20,6 +21,7 @@ from served import (
     check_rows,
     expected,
     make_csv,
+    run_again,
     served,
     wait_until,
 )
@@ -41,6 +43,9 @@ def test_an_import_goes_on_where_kill_9_stopped_it(tmp_path: Path) -> None:
             server.start()
         _check_result(server, task_id, file)
         assert server.get(f"/imports/{task_id}")["attempt"] == 5
+        # As if each had been killed between its commit and its end.
+        assert run_again(tmp_path / "imports.db", "add_up") == ROWS // CHUNK
+        _wait_for_children(server)
         server.stop()
     _check_oracle(tmp_path, task_id, file)
 
@@ -66,13 +71,27 @@ def test_three_workers_share_an_import_while_one_and_then_all_are_killed(tmp_pat
     _check_oracle(tmp_path, task_id, file)
 
 
+def test_a_file_that_holds_no_orders_fails_and_says_why(tmp_path: Path) -> None:
+    """The import ends failed; its error is shown, and told to whoever awaits the result."""
+    file = tmp_path / "other.csv"
+    file.write_text("name,colour\ncherry,red\n")
+    with served(tmp_path, ALONE) as server:
+        task_id = server.upload(file)
+        shown = server.wait_for(f"/imports/{task_id}", lambda answer: answer["state"] == "failed")
+        assert shown["error"].startswith("ValueError: ")
+        told = httpx.get(f"{server.url}/imports/{task_id}/result")
+        assert told.status_code == 500
+        assert shown["error"] in told.json()["detail"]
+        assert httpx.get(f"{server.url}/imports/nothing").status_code == 404
+
+
 def _places(least: float, most: float, n: int) -> list[int]:
     return sorted(round(random.uniform(least, most) * ROWS) for _ in range(n))
 
 
 def _wait_until(server: Served, task_id: str, rows: int, last: Standing) -> Standing:
     now = wait_until(server, task_id, rows, last)
-    print(f"killed in attempt {now.attempt}, process {now.process}, with {now.rows:,} rows in")
+    print(f"killed in attempt {now.attempt}, process {now.process}, with {now.rows:,} rows in")  # noqa: T201
     return now
 
 
@@ -81,6 +100,10 @@ def _check_result(server: Served, task_id: str, file: Path) -> None:
     cents = sum(order[-1] for order in orders)
     wanted = {"rows": ROWS, "amount": f"{cents // 100}.{cents % 100:02}"}
     assert server.get(f"/imports/{task_id}/result") == wanted
+    _wait_for_children(server)
+
+
+def _wait_for_children(server: Served) -> None:
     server.wait_for("/", lambda answer: answer["tasks"]["chunks"] == {"succeeded": 200})
 
 

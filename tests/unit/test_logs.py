@@ -12,7 +12,6 @@ import pytest
 
 import inloop
 from inloop import LogLine, TaskManager
-from inloop._exchange import Line
 from inloop._logs import CUT, MOST_BYTES, MOST_WAITING, TaskLog, text_of
 
 pytestmark = pytest.mark.anyio
@@ -408,11 +407,6 @@ async def test_a_message_that_changes_later_is_kept_as_it_was(
 
 
 # ---- how many
-
-
-def line(n: int) -> Line:
-    """A stored line."""
-    return Line(1, 1, 0, logging.INFO, "app", str(n))
 
 
 def fill(task_log: TaskLog, n: int) -> None:

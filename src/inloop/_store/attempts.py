@@ -16,7 +16,8 @@ from inloop._store.rows import chunks, values
 END = """
 update inloop_task
 set state = new.column4, moved = new.column5, actor = new.column6, reason = new.column7,
-    writer = ?, owner = null, asked = null, paused_from = null,
+    writer = ?, owner = null, asked = null,
+    paused_from = case new.column4 when 'paused' then 'running' end,
     failures = new.column8,
     due = coalesce(new.column9, due),
     rank = coalesce(new.column10, -priority),
@@ -88,7 +89,8 @@ where seq = :seq and attempt = :attempt and owner = :owner and asked = :verb
 INTERRUPTED = """
 update inloop_task
 set asked = 'interrupt', moved = :now, actor = 'engine', reason = 'shutdown', writer = :owner
-where owner = :owner and state in ('running', 'waiting') and asked is not 'cancel'
+where owner = :owner and state in ('running', 'waiting')
+  and coalesce(asked, '') not in ('cancel', 'pause')
 """
 
 # A paused task outlives its owner, and stays paused; one that was just asked to resume goes on by

@@ -59,8 +59,8 @@ class Thread(aiosqlite.Connection):
     """aiosqlite's connection, used one whole transaction at a time.
 
     This file is the only one that touches aiosqlite's private parts: `_execute`, which runs a
-    function in the connection's thread, `_connection`, which that function gets, and `_thread`,
-    which must not hold up the interpreter's exit.
+    function in the connection's thread, `_connection`, which that function gets, `_running`, and
+    `_thread`, which must not hold up the interpreter's exit.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
@@ -80,6 +80,10 @@ class Thread(aiosqlite.Connection):
             self._connection = new
 
         await run_on(self, swap)
+
+    def is_closed(self) -> bool:
+        """Whether nothing can be run any more."""
+        return not self._running or self._connection is None
 
     def is_running(self) -> bool:
         """Whether the thread still runs."""

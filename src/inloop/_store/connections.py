@@ -36,6 +36,7 @@ insert into inloop_owner (id, pid, host, boot, started, heartbeat, functions)
 values (:id, :pid, :host, :boot, :now, :now, :functions)
 returning n
 """
+OPEN_IDS = "select id from inloop_owner where closed is null"
 LEAVE = "update inloop_owner set closed = :now where n = :n and closed is null"
 
 
@@ -101,6 +102,7 @@ class Connections(ABC):
         try:
             with door:
                 cx = self._first_steps(turnstile)
+                self._owners.sweep(i for (i,) in cx.execute(OPEN_IDS).fetchall())
             # A turnstile of its own: two threads of one process are two writers.
             writer = Writer(self.place, Turnstile(self._owners.folder / "write.lock"))
             self._keeper = Keeper(writer, self.durability, self._owners, self._now, self._wake)
@@ -210,7 +212,7 @@ class Connections(ABC):
         return result
 
     async def _read(self, look: Callable[[sqlite3.Connection], R]) -> R:
-        if self._reader is None:
+        if self._reader is None or self._reader.is_closed():
             raise NotOpen("the store is not open")
         try:
             return await self._reader.run(look)
@@ -225,11 +227,8 @@ _forked: list[Connections] = []
 
 
 def _after_fork_in_child() -> None:
-    """A child must not free its parent's lock, nor touch or close its connections."""
-    for store in list(_open_stores):
-        _forked.append(store)
-        if store._owners is not None:
-            store._owners.forget()
+    """A child must not touch its parent's connections, nor close them: it keeps them unused."""
+    _forked.extend(_open_stores)
     _open_stores.clear()
 
 

@@ -140,8 +140,8 @@ class Keeper:
             if n < recovery.PAGE:
                 if settled:
                     log.warning(
-                        "process %d on %s died with %d unfinished tasks; they were recovered",
-                        dead.pid, dead.host, settled,
+                        "recovered from process %d on %s: %d unfinished %s (%s)",
+                        dead.pid, dead.host, settled, "task" if settled == 1 else "tasks", why,
                     )  # fmt: skip
                 return True
             self._wake()

@@ -10,12 +10,14 @@ anybody in the process. A lock file is unlinked only while its lock is held, and
 if the path still leads to the locked file: else two owners could hold "the" lock of one name.
 """
 
+import contextlib
 import fcntl
 import os
 import random
 import socket
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from inloop._errors import StoreBusy, StoreReadOnly
@@ -37,7 +39,32 @@ def host() -> str:
 def open_lock_file(path: Path) -> int:
     """Open or create a lock file; never through a symbolic link."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR)
+    return _remember(os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR))
+
+
+# A forked child shares its parent's descriptors, and with them the locks: it closes its copies at
+# once. Closing frees nothing of the parent's; unlocking would.
+_descriptors: set[int] = set()
+
+
+def _remember(fd: int) -> int:
+    _descriptors.add(fd)
+    return fd
+
+
+def _close(fd: int) -> None:
+    _descriptors.discard(fd)
+    os.close(fd)
+
+
+def _after_fork_in_child() -> None:
+    for fd in list(_descriptors):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _descriptors.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def try_lock(fd: int) -> bool:
@@ -76,10 +103,15 @@ class Owners:
 
     def register(self, owner: str) -> None:
         """Take this owner's lock; it is held until `release`, or until the process dies."""
-        fd = open_lock_file(self.path(owner))
-        if not try_lock(fd):
-            os.close(fd)
-            raise StoreBusy(f"the lock {self.path(owner)} is held by somebody else")
+        path = self.path(owner)
+        while True:
+            fd = open_lock_file(path)
+            if not try_lock(fd):
+                _close(fd)
+                raise StoreBusy(f"the lock {path} is held by somebody else")
+            if _leads_to(path, fd):
+                break
+            _close(fd)  # swept away as nobody's between opening and locking
         self._mine, self.id = fd, owner
 
     def release(self, *, unlink: bool) -> None:
@@ -88,14 +120,8 @@ class Owners:
             return
         if unlink:
             self.path(self.id).unlink(missing_ok=True)
-        os.close(self._mine)
+        _close(self._mine)
         self._mine = None
-
-    def forget(self) -> None:
-        """In a forked child: close the copy of the descriptor; unlocking it frees the parent's."""
-        if self._mine is not None:
-            os.close(self._mine)
-            self._mine = None
 
     def seize(self, owner: str, boot: str, at_host: str) -> "Seized | None":
         """The dead owner's lock, or None if it lives or its death cannot be known.
@@ -105,14 +131,19 @@ class Owners:
         """
         path = self.path(owner)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return _seize(path)
         except FileNotFoundError:
             elsewhere = boot != boot_id() or at_host != host()
             return Seized(None, path) if self.fresh or elsewhere else None
-        if not try_lock(fd) or not _leads_to(path, fd):
-            os.close(fd)
-            return None
-        return Seized(fd, path)
+
+    def sweep(self, known: Iterable[str]) -> None:
+        """Remove lock files that nobody holds and no open owner has: left by deaths in between."""
+        wanted = set(known)
+        for path in self.folder.glob("*-*.lock"):
+            if path.stem not in wanted:
+                with contextlib.suppress(FileNotFoundError):
+                    if (seized := _seize(path)) is not None:
+                        seized.bury()
 
     def is_alive(self, owner: str, boot: str, at_host: str) -> bool | None:
         """Whether an owner lives; None: unknown, its lock file is gone but it may be running."""
@@ -123,6 +154,14 @@ class Owners:
             seized.let_go()
             return False
         return True if self.path(owner).exists() else None
+
+
+def _seize(path: Path) -> "Seized | None":
+    fd = _remember(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+    if not try_lock(fd) or not _leads_to(path, fd):
+        _close(fd)
+        return None
+    return Seized(fd, path)
 
 
 def _leads_to(path: Path, fd: int) -> bool:
@@ -142,7 +181,7 @@ class Seized:
     def let_go(self) -> None:
         """Give it back untouched: whoever looks next finds the owner dead again."""
         if self._fd is not None:
-            os.close(self._fd)
+            _close(self._fd)
             self._fd = None
 
     def bury(self) -> None:
@@ -197,7 +236,7 @@ class Turnstile:
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            _close(self._fd)
             self._fd = -1
 
 

@@ -159,7 +159,7 @@ RUNNING = "select queue, sum(n) from inloop_count where state = 'running' group 
 # Counters say which lanes have anybody in them, so a lane costs nothing while it is empty, and
 # tasks whose function is unknown here are never walked over.
 LANES = """
-select queue, name from inloop_count
+select queue, name, n from inloop_count
 where state = 'queued' and n > 0
   and queue not in (select queue from inloop_pause where until is null or until > :now)
   and not exists (
@@ -231,7 +231,8 @@ def claim(cx: sqlite3.Connection, lanes: Lanes, free: int, owner: int, now: Micr
     if left:
         running = dict(cx.execute(RUNNING).fetchall())
         left = {queue: limit - running.get(queue, 0) for queue, limit in left.items()}
-    candidates = _candidates(cx, lanes, free, left, now)
+    known = [lane for lane in cx.execute(LANES, {"now": now}).fetchall() if lane[1] in lanes.known]
+    candidates = _candidates(cx, known, free, left)
     chosen, expired = _choose(candidates, free, left, now)
     gone = _by_seqs(cx, EXPIRE, [candidate[2] for candidate in expired], now, owner)
     rows = _by_seqs(cx, CLAIM, [candidate[2] for candidate in chosen], now, owner)
@@ -243,7 +244,8 @@ def claim(cx: sqlite3.Connection, lanes: Lanes, free: int, owner: int, now: Micr
     ]
     # Expired ones were read in the place of others, and a full promotion may have left some.
     again = bool(expired) or len(promoted) == PROMOTED_AT_ONCE
-    return Grant(claimed, [row[1] for row in gone], again, _next_due(cx, now))
+    held_back = sum(n for _, _, n in known) > len(claimed) + len(gone)
+    return Grant(claimed, [row[1] for row in gone], again, held_back, _next_due(cx, now))
 
 
 def _next_due(cx: sqlite3.Connection, now: Micros) -> Micros | None:
@@ -263,21 +265,18 @@ def _by_seqs(
 
 
 def _candidates(
-    cx: sqlite3.Connection, lanes: Lanes, free: int, left: dict[str, int], now: Micros
+    cx: sqlite3.Connection, known: list[tuple[str, str, int]], free: int, left: dict[str, int]
 ) -> list[Candidate]:
+    """The best of each lane, and the one suspect that may run, in the order of their claims."""
     found: list[Candidate] = []
-    open_lanes = [
-        (queue, name)
-        for queue, name in cx.execute(LANES, {"now": now}).fetchall()
-        if name in lanes.known and left.get(queue, 1) > 0
-    ]
-    for queue, name in open_lanes:
+    for queue, name, _ in known:
         most = min(free, left.get(queue, free))
-        found += cx.execute(LANE, {"queue": queue, "name": name, "most": most}).fetchall()
-    if open_lanes:
-        found += _suspect(cx, set(open_lanes))
-    if len(open_lanes) != 1 or len(found) > free:
-        found.sort()
+        if most > 0:
+            lane = {"queue": queue, "name": name, "most": most}
+            found += cx.execute(LANE, lane).fetchall()
+    suspect = _suspect(cx, {(queue, name) for queue, name, _ in known}) if known else []
+    if suspect or len(known) > 1:
+        found = sorted(found + suspect)
     return found
 
 

@@ -49,6 +49,8 @@ def decide(orphan: Orphan, *, died: bool) -> Fate:
     deaths = orphan.deaths
     if orphan.asked == "cancel":
         return Fate(State.CANCELLED, deaths, "it had been asked to stop")
+    if orphan.asked == "pause":
+        return Fate(State.PAUSED, deaths, "it had been asked to pause")
     if orphan.state == State.PAUSED and orphan.asked == "resume":
         return Fate(State.QUEUED, deaths, "it had been asked to resume", first=True)
     if orphan.state == State.PAUSED:
@@ -109,7 +111,7 @@ set state = :to, owner = null, asked = null,
     deaths = :deaths, death_mark = case when :counted then done else death_mark end,
     rank = case when :first then :rank else -priority end,
     moved = :now, actor = 'engine', reason = :reason, writer = :writer,
-    paused_from = case when :to = 'paused' then paused_from end,
+    paused_from = case when :to = 'paused' then coalesce(paused_from, state) end,
     finished = :finished, error = coalesce(:error, error)
 where seq = :seq and owner = :owner and attempt = :attempt
 """

@@ -29,12 +29,12 @@ parser.add_argument("folder", type=Path)
 parser.add_argument("slot")
 parser.add_argument("life")
 parser.add_argument("--slots", type=int, default=32)
-parser.add_argument("--longest", type=float, default=0.2)
+parser.add_argument("--longest", type=float, default=0.12)
 parser.add_argument("--finish", action="store_true")
 told = parser.parse_args()
 
 CALLERS = 4
-STEPS = 12
+STEPS = 8
 STEP = 0.1
 
 folder: Path = told.folder
@@ -52,24 +52,18 @@ soon_again = Retry(attempts=3, backoff=exponential(base=0.02, maximum=0.05))
 
 
 @contextlib.contextmanager
-def effect(counter: str = "running") -> Iterator[None]:
-    """Tell that the code of this attempt begins and ends."""
-    task = current_task()
-    effects.begin(task.id, task.attempt)
-    vitals.add("began")
-    vitals.add("running")
-    vitals.add(counter, 1 if counter != "running" else 0)
-    how = "ok"
+def effect(kind: str = "coroutines") -> Iterator[None]:
+    """Tell that the code of this attempt begins and ends, and count it."""
+    counters = ("running", "threads") if kind == "threads" else ("running",)
+    for counter in counters:
+        vitals.add(counter)
     try:
-        yield
-    except BaseException as error:
-        how = type(error).__name__
-        raise
+        with effects.attempt():
+            yield
     finally:
-        vitals.add("running", -1)
-        vitals.add(counter, -1 if counter != "running" else 0)
+        for counter in counters:
+            vitals.add(counter, -1)
         vitals.add("ended")
-        effects.end(task.id, task.attempt, how)
 
 
 def some_time() -> float:
@@ -175,7 +169,7 @@ async def look_for_room(room: asyncio.Event) -> None:
     while True:
         counts = (await tasks.counts()).get("default", {})
         waiting = sum(counts.get(state, 0) for state in ("queued", "scheduled"))
-        if waiting < told.slots:
+        if waiting < 2 * told.slots:
             room.set()
         else:
             room.clear()
@@ -212,7 +206,6 @@ async def main() -> None:
     """Work in one life of the program."""
     Points(vitals).install()
     async with tasks:
-        vitals["ready"] = 1
         if told.finish:
             while await unfinished():
                 await asyncio.sleep(0.05)

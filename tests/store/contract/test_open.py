@@ -238,7 +238,7 @@ async def test_own_commits_are_no_change(rig: Rig) -> None:
 async def test_commits_of_others_are_seen_once(rig: Rig) -> None:
     """A commit by an app's own connection is a change, once."""
     await rig.store.has_changed()
-    await rig.sql("update inloop_meta set value = value")
+    await rig.sql("update inloop_owner set heartbeat = heartbeat + 1")
     assert await rig.store.has_changed()
     assert not await rig.store.has_changed()
 

@@ -207,6 +207,12 @@ begin
     on conflict do update set n = n + 1;
 end;
 
+create trigger inloop_task_stays before update of queue, name on inloop_task
+  when new.queue <> old.queue or new.name <> old.name
+begin
+  select raise(abort, 'illegal move: a task keeps its queue and its function');
+end;
+
 create trigger inloop_task_asked after update of asked on inloop_task
   when new.asked is not old.asked and new.state = old.state and new.asked is not null
 begin

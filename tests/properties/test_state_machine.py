@@ -1,0 +1,409 @@
+"""Any sequence of verbs, time and crashes: inloop does what a small model of its promises does.
+
+The real manager on the real store, on a clock that obeys. After every step each task's state,
+attempts, failures and deaths equal the model's, its history is legal, counters are exact, and no
+two unfinished tasks share a key.
+
+`INLOOP_PROPERTIES=10000` runs that many random examples, instead of a few that are always the same.
+"""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from reference_model import (
+    BACKOFF,
+    CONCURRENCY,
+    KEPT_DELETED,
+    LIMITS,
+    SNOOZE,
+    TIMEOUT,
+    TRIES,
+    Model,
+    Modelled,
+    Plan,
+    Refused,
+)
+
+from inloop import (
+    GiveUp,
+    IllegalMove,
+    Queue,
+    Retry,
+    Snooze,
+    State,
+    TaskManager,
+    TaskNotFound,
+    current_task,
+)
+from inloop._model import ENTRY, is_legal
+from inloop.testing import FakeClock, crash, running
+
+T = TypeVar("T")
+
+EXAMPLES = int(os.environ.get("INLOOP_PROPERTIES", "0"))
+
+plans: st.SearchStrategy[Plan] = st.sampled_from(
+    ["block", "block", "ok", "fail", "flaky", "give up", "snooze"]
+)
+functions = st.sampled_from(["rerun", "rerun", "fail", "hold"])
+queues = st.sampled_from(["default", "narrow"])
+delays = st.sampled_from([0, 0, 0, 10, 70])
+keys = st.sampled_from([None, None, "a", "b"])
+
+
+class Inloop(RuleBasedStateMachine):
+    """One store, opened again and again, beside its model."""
+
+    ids: Bundle[str] = Bundle("ids")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.clock = FakeClock()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="inloop-"))
+        self.path = self.folder / "tasks.db"
+        self.may_end: dict[str, asyncio.Event] = {}
+        self.stack = AsyncExitStack()
+        self.tasks = TaskManager(
+            self.path,
+            concurrency=CONCURRENCY,
+            queues={name: Queue(concurrency=n) for name, n in LIMITS.items()},
+            durability="normal",
+            retention=None,
+            max_lag=3600,  # however busy this machine is
+        )
+        self.functions = {name: self.declare(name) for name in ("rerun", "fail", "hold")}
+
+    def declare(self, on_crash: Any) -> Any:
+        @self.tasks.task(
+            name=on_crash,
+            on_crash=on_crash,
+            retry=Retry(attempts=TRIES, backoff=lambda failures: BACKOFF),
+            timeout=TIMEOUT,
+        )
+        async def work(plan: Plan) -> None:
+            me = current_task()
+            if plan == "fail" or (plan == "flaky" and me.failures == 0):
+                raise OSError(plan)
+            if plan == "give up":
+                raise GiveUp
+            if plan == "snooze" and me.attempt % 2:
+                raise Snooze(SNOOZE)
+            if plan == "block":
+                self.may_end[me.id] = asyncio.Event()
+                await self.may_end[me.id].wait()
+
+        return work
+
+    # ---- the process
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Drive the loop until the work is done."""
+        return self.runner.run(work)
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.open())
+
+    async def open(self) -> None:
+        """Open, and wait until all that was left behind is recovered."""
+        await self.stack.enter_async_context(running(self.tasks, clock=self.clock))
+        async with asyncio.timeout(10):
+            while [owner.me for owner in await self.tasks.owners()] != [True] or self.orphans():
+                await asyncio.sleep(0.002)
+        await self.tasks.resume_queue("nothing")  # a word to the engine: look now
+        await self.rest()
+
+    def orphans(self) -> int:
+        """Tasks that belong to nobody who is there."""
+        ((n,),) = self.rows(
+            "select count(*) from inloop_task as t join inloop_owner as o on o.n = t.owner "
+            "where o.closed is not null"
+        )
+        return int(n)
+
+    async def rest(self) -> None:
+        """Let everything happen that can happen now."""
+        await self.clock.advance(0)
+        self.model.settle()
+
+    def teardown(self) -> None:
+        self.run(self.stack.aclose())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    @rule()
+    def close_and_open(self) -> None:
+        async def work() -> None:
+            await self.stack.aclose()
+            self.model.close()
+            await self.open()
+
+        self.run(work())
+
+    @rule()
+    def crash_and_open(self) -> None:
+        async def work() -> None:
+            await crash(self.tasks)
+            await self.stack.aclose()
+            self.model.crash()
+            await self.open()
+
+        self.run(work())
+
+    @rule(seconds=st.sampled_from([1, 10, 30, 60, 290, 400]))
+    def advance(self, seconds: int) -> None:
+        async def work() -> None:
+            await self.clock.advance(seconds)
+            self.model.advance(seconds)
+
+        self.run(work())
+
+    # ---- new tasks
+
+    @rule(
+        target=ids,
+        function=functions,
+        plan=plans,
+        queue=queues,
+        priority=st.sampled_from([0, 0, 5]),
+        delay=delays,
+        key=keys,
+    )
+    def enqueue(
+        self, function: str, plan: Plan, queue: str, priority: int, delay: int, key: str | None
+    ) -> str:
+        async def work() -> str:
+            holder = self.model.holder(function, key)
+            used = self.functions[function].using(
+                queue=queue, priority=priority, delay=delay, key=key
+            )
+            handle = await used.enqueue(plan)
+            assert handle.created == (holder is None)
+            if holder is None:
+                self.model.enqueue(handle.id, function, plan, queue, priority, delay, key)
+            else:
+                assert handle.id == holder
+            await self.rest()
+            return str(handle.id)
+
+        return self.run(work())
+
+    @rule(target=ids, several=st.lists(plans, min_size=2, max_size=4), queue=queues)
+    def enqueue_many(self, several: list[Plan], queue: str) -> Any:
+        async def work() -> list[str]:
+            calls = [(plan,) for plan in several]
+            handles = await self.functions["rerun"].using(queue=queue).enqueue_many(calls)
+            for handle, plan in zip(handles, several, strict=True):
+                self.model.enqueue(handle.id, "rerun", plan, queue, 0, 0, None)
+            await self.rest()
+            return [handle.id for handle in handles]
+
+        return multiple(*self.run(work()))
+
+    # ---- control of one task
+
+    def control(
+        self,
+        id_: str,
+        verb: Callable[[str], Awaitable[object]],
+        modelled: Callable[[Modelled], object],
+    ) -> None:
+        """The same verb on both: the same answer, or both refuse."""
+
+        async def work() -> None:
+            task = self.model.tasks.get(id_)
+            if task is None:
+                # It was deleted more than a minute ago, and may have been pruned.
+                with suppress(TaskNotFound, IllegalMove):
+                    await self.tasks.get(id_)
+                return
+            try:
+                expected = modelled(task)
+            except Refused:
+                with pytest.raises(IllegalMove):
+                    await verb(id_)
+            else:
+                answer = await verb(id_)
+                assert expected is None or answer is expected
+            await self.rest()
+
+        self.run(work())
+
+    @rule(id_=ids)
+    def cancel(self, id_: str) -> None:
+        self.control(id_, self.tasks.cancel, self.model.cancel)
+
+    @rule(id_=ids)
+    def pause(self, id_: str) -> None:
+        self.control(id_, self.tasks.pause, self.model.pause)
+
+    @rule(id_=ids)
+    def resume(self, id_: str) -> None:
+        self.control(id_, self.tasks.resume, self.model.resume)
+
+    @rule(id_=ids)
+    def retry(self, id_: str) -> None:
+        self.control(id_, self.tasks.retry, self.model.retry)
+
+    @rule(id_=ids)
+    def fail(self, id_: str) -> None:
+        self.control(id_, self.tasks.fail, self.model.fail)
+
+    @rule(id_=ids)
+    def delete(self, id_: str) -> None:
+        self.control(id_, self.tasks.delete, self.model.delete)
+
+    @rule(id_=ids)
+    def restore(self, id_: str) -> None:
+        self.control(id_, self.tasks.restore, self.model.restore)
+
+    @rule(id_=ids, delay=delays)
+    def reschedule(self, id_: str, delay: int) -> None:
+        def verb(id_: str) -> Awaitable[bool]:
+            at = self.clock.time + timedelta(seconds=delay) if delay else None
+            return self.tasks.reschedule(id_, at)
+
+        self.control(id_, verb, lambda task: self.model.reschedule(task, delay))
+
+    @rule(id_=ids)
+    def release(self, id_: str) -> None:
+        """Let a task that blocks return."""
+
+        async def work() -> None:
+            task = self.model.tasks.get(id_)
+            if task is not None and task.state == "running":
+                self.may_end[id_].set()
+                self.model.release(task)
+                await self.rest()
+
+        self.run(work())
+
+    # ---- control of queues
+
+    @rule(queue=st.sampled_from(["", "default", "narrow"]), seconds=st.sampled_from([None, 20, 90]))
+    def pause_queue(self, queue: str, seconds: int | None) -> None:
+        async def work() -> None:
+            until = None if seconds is None else self.clock.time + timedelta(seconds=seconds)
+            if queue:
+                await self.tasks.pause_queue(queue, until)
+            else:
+                await self.tasks.pause_all(until)
+            self.model.pauses[queue] = None if seconds is None else self.model.now + seconds
+            await self.rest()
+
+        self.run(work())
+
+    @rule(queue=st.sampled_from(["", "default", "narrow"]))
+    def resume_queue(self, queue: str) -> None:
+        async def work() -> None:
+            await (self.tasks.resume_queue(queue) if queue else self.tasks.resume_all())
+            self.model.pauses.pop(queue, None)
+            await self.rest()
+
+        self.run(work())
+
+    # ---- what must be so after every step
+
+    def rows(self, sql: str) -> list[Any]:
+        """What is in the file, by a connection that knows nothing of inloop."""
+        cx = sqlite3.connect(self.path)
+        try:
+            return cx.execute(sql).fetchall()
+        finally:
+            cx.close()
+
+    @invariant()
+    def every_task_is_as_the_model_says(self) -> None:
+        now = self.clock.now()
+        found = {}
+        for id_, state, attempt, failures, deaths, due, deleted in self.rows(
+            "select id, state, attempt, failures, deaths, due, deleted from inloop_task"
+        ):
+            # A due task that no slot is free for is promoted only when one is.
+            seen = "queued" if state == "scheduled" and due <= now else state
+            found[id_] = (seen, attempt, failures, deaths, deleted is not None)
+        expected = {
+            id_: (task.state, task.attempt, task.failures, task.deaths, task.deleted is not None)
+            for id_, task in self.model.tasks.items()
+        }
+        for id_ in found.keys() - expected.keys():
+            assert found.pop(id_)[4], "only what was deleted may be unknown to the model"
+        assert found == expected
+
+    @invariant()
+    def every_history_is_legal(self) -> None:
+        histories = defaultdict(list)
+        for task, origin, to, attempt in self.rows(
+            "select task, origin, state, attempt from inloop_event where what = 'moved' order by id"
+        ):
+            histories[task].append((origin, to, attempt))
+        for seq, state, attempt in self.rows("select seq, state, attempt from inloop_task"):
+            history = histories[seq]
+            first, last = history[0], history[-1]
+            assert first[0] is None
+            assert State(first[1]) in ENTRY
+            assert last[1:] == (state, attempt)
+            for (_, before, n), (origin, to, m) in pairwise(history):
+                assert origin == before
+                assert is_legal(State(origin), State(to))
+                begins = to == "running" and origin != "paused"
+                assert m == n + begins
+
+    @invariant()
+    def counters_are_exact(self) -> None:
+        counted = Counter(
+            {(queue, state): n for queue, state, n in self.rows(
+                "select queue, state, sum(n) from inloop_count group by queue, state"
+            )}
+        )  # fmt: skip
+        real = self.rows("select queue, state from inloop_task where deleted is null")
+        assert +counted == Counter(real)
+
+    @invariant()
+    def no_two_unfinished_tasks_share_a_key(self) -> None:
+        held = self.rows(
+            "select name, key from inloop_task where key is not null and finished is null"
+        )
+        assert len(held) == len(set(held))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(max(120, EXAMPLES))
+def test_inloop_does_what_the_model_does() -> None:
+    """Random steps of verbs, time, shutdowns and crashes, against the model."""
+    assert KEPT_DELETED == 60
+    run_state_machine_as_test(
+        Inloop,
+        settings=settings(
+            max_examples=EXAMPLES or 50,
+            stateful_step_count=30,
+            derandomize=not EXAMPLES,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )

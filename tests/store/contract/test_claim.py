@@ -1,0 +1,329 @@
+"""claim: "Promote what is due, cancel what has expired, and take up to `free` tasks to run."
+
+"Order within a queue: interrupted first, then higher priority, earlier due, earlier added. Left
+out: functions unknown here, paused queues, full queues, and of the suspects (deaths >= 2) all while
+one of them runs anywhere."
+"""
+
+import pytest
+
+from inloop._model import State, to_datetime
+from inloop._store.protocol import Fenced
+
+from ..rig import HOUR, SECOND, Rig, lanes
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_claimed_task_is_running_and_ours(rig: Rig) -> None:
+    """Claimed, it is running in its next attempt, and its owner is this one."""
+    task_id = await rig.put(priority=4, key="k", tags='["t"]', options="{}", arguments='{"a":1}')
+    rig.now += SECOND
+    grant = await rig.claim()
+    (claimed,) = grant.claimed
+    assert (claimed.id, claimed.name, claimed.queue) == (task_id, "mail", "default")
+    assert (claimed.attempt, claimed.failures, claimed.deaths, claimed.priority) == (1, 0, 0, 4)
+    assert (claimed.started, claimed.due) == (rig.now, rig.now - SECOND)
+    assert (claimed.key, claimed.tags, claimed.options) == ("k", '["t"]', "{}")
+    assert claimed.arguments == '{"a":1}'
+    assert not claimed.resumed
+    (me,) = await rig.store.owners(rig.now)
+    task = await rig.get(task_id)
+    assert (task.state, task.owner, task.attempt) == (State.RUNNING, me.id, 1)
+    assert task.started == task.moved == to_datetime(rig.now)
+    assert me.running == 1
+
+
+async def test_a_task_is_claimed_once(rig: Rig) -> None:
+    """What is running is not claimed again."""
+    await rig.put()
+    assert len(await rig.claim_ids()) == 1
+    assert await rig.claim_ids() == []
+
+
+async def test_no_two_owners_claim_one_task(pair: tuple[Rig, Rig]) -> None:
+    """Of two owners each task goes to one."""
+    one, other = pair
+    ids = {await one.put() for _ in range(6)}
+    first, second = await one.claim_ids(free=4), await other.claim_ids()
+    assert (len(first), len(second)) == (4, 2)
+    assert {*first, *second} == ids
+
+
+async def test_at_most_as_many_as_are_free(rig: Rig) -> None:
+    """No more than `free` are taken, the rest stay queued; none for no slot."""
+    ids = [await rig.put() for _ in range(5)]
+    assert await rig.claim_ids(free=0) == []
+    assert await rig.claim_ids(free=3) == ids[:3]
+    assert await rig.claim_ids(free=3) == ids[3:]
+
+
+async def test_many_at_once(rig: Rig) -> None:
+    """A thousand are claimed in one go, in their order."""
+    added = await rig.add(*[rig.new() for _ in range(1000)])
+    assert await rig.claim_ids(free=1000) == [one.id for one in added]
+
+
+async def test_no_more_than_the_free_slots_over_many_queues(rig: Rig) -> None:
+    """`free` is one number over all queues and functions together."""
+    for queue in ("a", "b"):
+        for name in ("mail", "report"):
+            await rig.add(*[rig.new(name, queue) for _ in range(3)])
+    assert len(await rig.claim_ids(free=5)) == 5
+
+
+# ---- order
+
+
+async def test_higher_priority_goes_first(rig: Rig) -> None:
+    """Within a queue the higher priority goes first, whichever function it is."""
+    low = await rig.put(priority=-1)
+    middle = await rig.put("report", priority=0)
+    high = await rig.put(priority=7)
+    assert await rig.claim_ids() == [high, middle, low]
+
+
+async def test_earlier_due_goes_first(rig: Rig) -> None:
+    """Of one priority, what fell due earlier goes first."""
+    late = await rig.put(due=rig.now - 1)
+    early = await rig.put("report", due=rig.now - 2)
+    assert await rig.claim_ids() == [early, late]
+
+
+async def test_earlier_added_goes_first(rig: Rig) -> None:
+    """Alike in priority and due, what was added earlier goes first, whichever function it is."""
+    ids = [await rig.put(name) for name in ("report", "mail", "report", "mail")]
+    assert await rig.claim_ids() == ids
+
+
+async def test_priority_goes_before_due(rig: Rig) -> None:
+    """A higher priority overtakes what has waited longer."""
+    early = await rig.put(due=rig.now - HOUR)
+    high = await rig.put(priority=1)
+    assert await rig.claim_ids(free=1) == [high]
+    assert await rig.claim_ids(free=1) == [early]
+
+
+async def test_interrupted_goes_before_everything(rig: Rig) -> None:
+    """What was interrupted goes before any priority, and comes back as resumed."""
+    claimed = await rig.start(priority=-5)
+    assert await rig.end(rig.move(claimed, State.QUEUED, first=True, reason="shutdown"))
+    high = await rig.put(priority=9)
+    first, second = (await rig.claim()).claimed
+    assert (first.id, first.attempt, first.resumed) == (claimed.id, 2, True)
+    assert (second.id, second.resumed) == (high, False)
+
+
+async def test_an_interruption_counts_once(rig: Rig) -> None:
+    """After it has run again and is retried, it stands in line as any other."""
+    claimed = await rig.start()
+    await rig.end(rig.move(claimed, State.QUEUED, first=True))
+    (again,) = (await rig.claim()).claimed
+    await rig.end(rig.move(again, State.QUEUED, failures=1))
+    high = await rig.put(priority=1)
+    (_, last) = (await rig.claim()).claimed
+    assert (last.id, last.resumed) == (claimed.id, False)
+    assert await rig.state(high) is State.RUNNING
+
+
+# ---- due
+
+
+async def test_what_is_due_is_promoted_and_claimed(rig: Rig) -> None:
+    """A scheduled task runs from its instant on, by way of queued."""
+    task_id = await rig.put(wait=2)
+    rig.now += 2 * SECOND - 1
+    assert await rig.claim_ids() == []
+    rig.now += 1
+    assert await rig.claim_ids() == [task_id]
+    assert await rig.moves(task_id) == [
+        (None, State.SCHEDULED), (State.SCHEDULED, State.QUEUED), (State.QUEUED, State.RUNNING),
+    ]  # fmt: skip
+
+
+async def test_what_is_due_is_promoted_without_a_slot(rig: Rig) -> None:
+    """Without a free slot it is promoted all the same: it shows as queued."""
+    task_id = await rig.put(wait=1)
+    rig.now += SECOND
+    await rig.claim(free=0)
+    assert await rig.state(task_id) is State.QUEUED
+
+
+async def test_next_due_is_the_next_instant(rig: Rig) -> None:
+    """`next_due`: "the next instant at which it does, None if there is none."."""
+    assert (await rig.claim()).next_due is None
+    await rig.put(wait=9)
+    await rig.put(wait=3)
+    assert (await rig.claim()).next_due == rig.now + 3 * SECOND
+    await rig.store.pause_queue("default", rig.now + SECOND, rig.by())
+    assert (await rig.claim()).next_due == rig.now + SECOND
+
+
+async def test_a_flood_of_due_tasks_is_promoted_in_parts(rig: Rig) -> None:
+    """Not all at once, so that nobody waits long for the transaction; `again` says there is more."""
+    await rig.add(*[rig.new(wait=1) for _ in range(1203)])
+    rig.now += SECOND
+    rounds = 1
+    while (await rig.claim(free=0)).again:
+        rounds += 1
+    assert rounds > 1
+    assert await rig.store.counts() == {"default": {State.QUEUED: 1203}}
+
+
+# ---- expiry
+
+
+async def test_what_has_expired_is_cancelled(rig: Rig) -> None:
+    """A task that was not started in time is cancelled with that reason, and `again` is set."""
+    task_id = await rig.put(expires=rig.now + SECOND)
+    rig.now += SECOND + 1
+    grant = await rig.claim()
+    assert (grant.claimed, grant.expired, grant.again) == ([], [task_id], True)
+    task = await rig.get(task_id)
+    assert (task.state, task.reason) == (State.CANCELLED, "expired before it could start")
+    assert task.finished == to_datetime(rig.now)
+
+
+async def test_the_last_instant_is_not_too_late(rig: Rig) -> None:
+    """At the very instant it is still worth starting."""
+    task_id = await rig.put(expires=rig.now + SECOND)
+    rig.now += SECOND
+    assert await rig.claim_ids() == [task_id]
+
+
+async def test_expired_ones_hide_nobody(rig: Rig) -> None:
+    """Behind expired tasks the next ones are found by looking `again`."""
+    for _ in range(3):
+        await rig.put(expires=rig.now)
+    good = await rig.put()
+    rig.now += 1
+    found = []
+    while True:
+        grant = await rig.claim(free=2)
+        found += grant.claimed
+        if not grant.again:
+            break
+    assert [claimed.id for claimed in found] == [good]
+
+
+async def test_what_was_interrupted_does_not_expire(rig: Rig) -> None:
+    """It had started in time."""
+    claimed = await rig.start(expires=rig.now)
+    await rig.end(rig.move(claimed, State.QUEUED, first=True, expires=rig.now))
+    rig.now += HOUR
+    assert await rig.claim_ids() == [claimed.id]
+
+
+# ---- left out
+
+
+async def test_functions_that_are_unknown_here_are_left_out(pair: tuple[Rig, Rig]) -> None:
+    """They stay queued for an owner that knows them."""
+    one, other = pair
+    task_id = await one.put("report")
+    assert await one.claim_ids(lanes=lanes("mail")) == []
+    assert await other.claim_ids(lanes=lanes("report")) == [task_id]
+
+
+@pytest.mark.parametrize("queue", ["default", ""])
+async def test_paused_queues_are_left_out(rig: Rig, queue: str) -> None:
+    """Nothing new is started in a paused queue ('': in any) until it is resumed."""
+    task_id = await rig.put()
+    await rig.store.pause_queue(queue, None, rig.by())
+    rig.now += 1000 * HOUR
+    assert await rig.claim_ids() == []
+    await rig.store.resume_queue(queue, rig.by())
+    assert await rig.claim_ids() == [task_id]
+
+
+@pytest.mark.parametrize("queue", ["default", ""])
+async def test_a_pause_with_an_end_ends(rig: Rig, queue: str) -> None:
+    """A pause `until` an instant lifts itself then, and `next_due` names it."""
+    task_id = await rig.put()
+    end = rig.now + HOUR
+    await rig.store.pause_queue(queue, end, rig.by())
+    rig.now = end - 1
+    grant = await rig.claim()
+    assert (grant.claimed, grant.next_due) == ([], end)
+    rig.now = end
+    assert await rig.claim_ids() == [task_id]
+
+
+async def test_another_queue_is_not_paused(rig: Rig) -> None:
+    """A pause of one queue leaves the others alone; lifting "everything" does not lift it."""
+    await rig.put(queue="a")
+    other = await rig.put(queue="b")
+    await rig.store.pause_queue("a", None, rig.by())
+    await rig.store.pause_queue("", None, rig.by())
+    assert await rig.claim_ids() == []
+    await rig.store.resume_queue("", rig.by())
+    assert await rig.claim_ids() == [other]
+
+
+async def test_full_queues_are_left_out(rig: Rig) -> None:
+    """A limited queue runs as many as its limit; one that ends makes room for one."""
+    allowed = lanes(default=2)
+    ids = [await rig.put() for _ in range(4)]
+    free = await rig.put(queue="other")
+    claimed = (await rig.claim(lanes=allowed)).claimed
+    assert {one.id for one in claimed} == {*ids[:2], free}
+    assert await rig.claim_ids(lanes=allowed) == []
+    await rig.end(rig.move(claimed[0]))
+    assert await rig.claim_ids(lanes=allowed) == [ids[2]]
+
+
+async def test_a_limit_holds_over_all_functions_of_a_queue(rig: Rig) -> None:
+    """The limit is the queue's, not each function's, and the best go first."""
+    low = [await rig.put(name) for name in ("mail", "report")]
+    high = [await rig.put(name, priority=1) for name in ("mail", "report")]
+    assert await rig.claim_ids(lanes=lanes(default=2)) == high
+    assert [await rig.state(task_id) for task_id in low] == [State.QUEUED] * 2
+
+
+async def test_a_limit_counts_what_others_run(pair: tuple[Rig, Rig]) -> None:
+    """Limits count over all owners."""
+    one, other = pair
+    for _ in range(4):
+        await one.put()
+    assert len(await one.claim_ids(free=2, lanes=lanes(default=3))) == 2
+    assert len(await other.claim_ids(lanes=lanes(default=3))) == 1
+    assert await one.claim_ids(lanes=lanes(default=3)) == []
+
+
+async def test_a_paused_task_takes_no_slot(rig: Rig) -> None:
+    """A task that was paused has given its slot back."""
+    await rig.bring(State.PAUSED, owned=True)
+    task_id = await rig.put()
+    assert await rig.claim_ids(lanes=lanes(default=1)) == [task_id]
+
+
+async def test_a_limit_of_none_starts_nothing(rig: Rig) -> None:
+    """A limit of 0 holds the queue."""
+    await rig.put()
+    assert await rig.claim_ids(lanes=lanes(default=0)) == []
+
+
+async def test_a_limit_that_is_overrun_starts_nothing(rig: Rig) -> None:
+    """A limit that was lowered below what runs waits until enough have ended."""
+    first, second = await rig.start(), await rig.start()
+    task_id = await rig.put()
+    await rig.store.set_queue("default", 1, rig.by())
+    assert await rig.claim_ids() == []
+    await rig.end(rig.move(first))
+    assert await rig.claim_ids() == []
+    await rig.end(rig.move(second))
+    assert await rig.claim_ids() == [task_id]
+
+
+# ---- fenced
+
+
+async def test_an_owner_that_was_taken_over_claims_nothing(pair: tuple[Rig, Rig]) -> None:
+    """`Fenced`: "it has no tasks any more, and may claim none"."""
+    one, other = pair
+    task_id = await other.put()
+    (me,) = [owner.id for owner in await one.store.owners(one.now) if owner.me]
+    await other.store.take_over(me, other.by())
+    with pytest.raises(Fenced):
+        await one.claim()
+    assert await other.claim_ids() == [task_id]

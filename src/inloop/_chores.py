@@ -44,28 +44,26 @@ class Chores:
         self._next_look = 0
 
     def finished(self, state: State, at: Micros) -> bool:
-        """A task has ended; whether this is the first one that will have to be pruned."""
+        """A task has ended; whether it is the next that will have to be pruned."""
         keep = self._retention[state]
-        if self._next_prune is not None or keep is None:
+        if keep is None or (self._next_prune is not None and self._next_prune <= at + keep):
             return False
         self._next_prune = at + keep
         return True
 
     def next(self) -> Micros | None:
         """When there is something to do."""
-        due = [self._next_prune, self._next_look if self._has_strangers else None]
-        return min((at for at in due if at is not None), default=None)
+        return _first(self._next_prune, self._next_look if self._has_strangers else None)
 
     async def do(self, known: Collection[str]) -> bool:
         """Do what is due, a bounded piece of it; whether any task was moved."""
         now = self._clock.now()
-        held = 0
-        if now >= self._next_look:
-            self._next_look = now + MINUTE
-            held = await self._look(frozenset(known), now)
         if self._next_prune is not None and now >= self._next_prune:
             await self._prune(now)
-        return held > 0
+        if now < self._next_look:
+            return False
+        self._next_look = now + MINUTE
+        return await self._look(frozenset(known), now) > 0
 
     async def _look(self, known: frozenset[str], now: Micros) -> int:
         if known != self._known:
@@ -73,8 +71,7 @@ class Chores:
             self._known = known
         by = By(now, "engine", None)
         self._has_strangers, held = await self._store.hold_unknown(now - UNKNOWN_FOR, by)
-        if self._next_prune != 0:
-            self._next_prune = await self._when_to_prune(now)
+        self._next_prune = _first(self._next_prune, await self._when_to_prune(now))
         return held
 
     async def _prune(self, now: Micros) -> None:
@@ -87,4 +84,9 @@ class Chores:
 
     async def _when_to_prune(self, now: Micros) -> Micros | None:
         due = await self._store.next_prune(self._retention, UNDO_FOR)
-        return None if due is None else max(due, now + MINUTE)
+        # One that is old, and stays because its key still answers for it, is looked at again later.
+        return now + MINUTE if due is not None and due <= now else due
+
+
+def _first(*instants: Micros | None) -> Micros | None:
+    return min((at for at in instants if at is not None), default=None)

@@ -176,6 +176,7 @@ class Engine:
     def poke(self) -> None:
         """A word of control was written by this process."""
         self._outcomes.doubt()  # what had ended may have been retried
+        self._chores.look_soon()  # and what was deleted is to be pruned
         self._hungry = True
         self._look = True
         self._wake.set()

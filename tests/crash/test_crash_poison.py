@@ -7,6 +7,10 @@ from crash_driver import look, wait_until
 from crash_puppeteer import stage
 
 HEALTHY = 20
+HELD = """
+select inloop_task.id from inloop_event join inloop_task on seq = task
+where inloop_event.state = 'held'
+"""
 
 
 @pytest.mark.slow
@@ -16,7 +20,7 @@ def test_poison_is_held_after_its_third_death_and_nobody_else_is(tmp_path: Path,
     """Restarted each time, the app goes on without the poison; all that ran beside it succeeds."""
     with stage(tmp_path) as on:
         puppet = on.puppet("0")
-        healthy = puppet.tell("enqueue_many", "nap", HEALTHY, 0.15)
+        healthy = puppet.tell("enqueue_many", "nap", HEALTHY, 0.2)
         poison = puppet.tell("enqueue", "poison", how)
         for life in "123":
             puppet.process.wait(30)
@@ -29,6 +33,4 @@ def test_poison_is_held_after_its_third_death_and_nobody_else_is(tmp_path: Path,
         )
         assert puppet.close() == 0
         assert set(on.effects().attempts[poison]) == {1, 2, 3}
-    held = look(tmp_path, "select id from inloop_event join inloop_task on seq = task "
-                "where inloop_event.state = 'held'")
-    assert held == [(poison,)]
+    assert look(tmp_path, HELD) == [(poison,)]

@@ -337,6 +337,12 @@ class Inloop(RuleBasedStateMachine):
             cx.close()
 
     @invariant()
+    def promises_hold(self) -> None:
+        self.every_task_is_as_the_model_says()
+        self.every_history_is_legal()
+        self.counters_are_exact()
+        self.no_two_unfinished_tasks_share_a_key()
+
     def every_task_is_as_the_model_says(self) -> None:
         now = self.clock.now()
         found = {}
@@ -352,9 +358,12 @@ class Inloop(RuleBasedStateMachine):
         }
         for id_ in found.keys() - expected.keys():
             assert found.pop(id_)[4], "only what was deleted may be unknown to the model"
-        assert found == expected
+        assert found == expected, {
+            id_: (found.get(id_), expected.get(id_))
+            for id_ in found.keys() | expected.keys()
+            if found.get(id_) != expected.get(id_)
+        }
 
-    @invariant()
     def every_history_is_legal(self) -> None:
         histories = defaultdict(list)
         for task, origin, to, attempt in self.rows(
@@ -373,7 +382,6 @@ class Inloop(RuleBasedStateMachine):
                 begins = to == "running" and origin != "paused"
                 assert m == n + begins
 
-    @invariant()
     def counters_are_exact(self) -> None:
         counted = Counter(
             {(queue, state): n for queue, state, n in self.rows(
@@ -383,7 +391,6 @@ class Inloop(RuleBasedStateMachine):
         real = self.rows("select queue, state from inloop_task where deleted is null")
         assert +counted == Counter(real)
 
-    @invariant()
     def no_two_unfinished_tasks_share_a_key(self) -> None:
         held = self.rows(
             "select name, key from inloop_task where key is not null and finished is null"

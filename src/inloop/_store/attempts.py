@@ -76,7 +76,13 @@ where seq = :seq and state = 'paused' and attempt = :attempt and owner = :owner
 returning seq
 """
 
-QUEUE_OF = "select queue from inloop_task where seq = :seq"
+PLACE_OF = """
+select queue,
+       deaths >= 2 and exists (
+         select 1 from inloop_task where deaths >= 2 and state = 'running'
+       )
+from inloop_task where seq = :seq
+"""
 
 # The resume of a task that had not paused yet.
 ANSWERED = """
@@ -131,10 +137,15 @@ def pause(cx: sqlite3.Connection, seq: int, attempt: int, by: By) -> bool:
 
 
 def resume(cx: sqlite3.Connection, seq: int, attempt: int, by: By, lanes: Lanes) -> bool | None:
-    """Move a paused task of ours back to running; None: its queue has no free slot now."""
-    found = cx.execute(QUEUE_OF, {"seq": seq}).fetchone()
-    limit = limits(cx, lanes).get(found[0]) if found else None
-    if limit is not None and dict(cx.execute(RUNNING).fetchall()).get(found[0], 0) >= limit:
+    """Move a paused task of ours back to running; None: there is no place for it now.
+
+    No slot in its queue, or it is a suspect and another one runs.
+    """
+    queue, has_to_wait = cx.execute(PLACE_OF, {"seq": seq}).fetchone() or (None, False)
+    if has_to_wait:
+        return None
+    limit = limits(cx, lanes).get(queue)
+    if limit is not None and dict(cx.execute(RUNNING).fetchall()).get(queue, 0) >= limit:
         return None
     return cx.execute(RESUME_RUNNING, _mine(seq, attempt, by)).fetchone() is not None
 

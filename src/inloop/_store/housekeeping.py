@@ -10,8 +10,8 @@ from inloop._model import Micros, State
 # A key that still answers for a finished task outlives the task's retention.
 OLD = """
 select seq from inloop_task
-where state = :state and finished is not null and finished < :before
-  and (keep is null or key is null or finished + keep < :now)
+where state = :state and finished is not null and finished <= :before
+  and (keep is null or key is null or finished + keep <= :now)
 order by finished
 limit :most
 """
@@ -23,7 +23,7 @@ select min(finished) from inloop_task where state = :state and finished is not n
 OLDEST_HIDDEN = "select min(deleted) from inloop_task where deleted is not null"
 
 HIDDEN = """
-select seq from inloop_task where deleted is not null and deleted < :before limit :most
+select seq from inloop_task where deleted is not null and deleted <= :before limit :most
 """
 
 REMOVE = "delete from inloop_task where seq in (select value from json_each(:seqs))"

@@ -8,6 +8,7 @@ answer is a line on its output: [number, what came of it] or [number, null, erro
 """
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -73,10 +74,19 @@ def tick_in_thread() -> None:
 
 
 @tasks.task
+async def stubborn() -> None:
+    """Does not end when it is cancelled."""
+    with effects.attempt():
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+
+@tasks.task
 async def poison(how: str) -> None:
     """Kills its process."""
     with effects.attempt():
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
         if how == "SIGKILL":
             os.kill(os.getpid(), signal.SIGKILL)
         os._exit(1)

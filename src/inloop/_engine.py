@@ -27,7 +27,6 @@ from inloop._errors import NotOpen, StoreError, TaskNotFound
 from inloop._events import Feed, Outcomes
 from inloop._exchange import Added, Claimed, Ended, Lanes, Move, NewTask
 from inloop._function import TaskFunction
-from inloop._logs import TaskLog
 from inloop._model import FINAL, ErrorText, Event, Micros, State
 from inloop._notes import Notes
 from inloop._outcome import Circumstances, End, Raised, Request, Stop
@@ -58,11 +57,12 @@ class Engine:
         feed: Feed,
     ) -> None:
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._functions = functions
         self._settings = settings
         self._outcomes = outcomes
         self._feed = feed
+        self.loop = asyncio.get_running_loop()
         self.threads = Threads()
         self.lag = LagMeter()
         self.trouble: str | None = None
@@ -71,8 +71,12 @@ class Engine:
         self._notes = Notes(store, feed, clock)
         self._chores = Chores(store, clock, settings.retention)
         self._running = Running(settings.concurrency)
-        self._pausing = Pausing(self._running, store, clock, self._wake.set, self._ended)
+        self._pausing = Pausing(self._running, store, clock, self._wake.set, self.ended)
+        self.parked = self._pausing.parked
+        self.overran = self._pausing.overran
+        self.noted = self._notes.want
         self._unsaved: list[tuple[Run, Move, End]] = []
+        self._left: set[Run] = set()
         self._hungry = True
         self._held_back = False
         self._changed = False
@@ -87,18 +91,17 @@ class Engine:
 
     async def open(self) -> None:
         """Open the store and begin to work."""
-        self._loop = asyncio.get_running_loop()
         self._base = contextvars.copy_context()
         self.declare()
-        await self._store.open(self._clock.now, self._wake_from_thread, sorted(self._functions))
-        if isinstance(self._clock, SystemClock):
+        await self._store.open(self.clock.now, self._wake_from_thread, sorted(self._functions))
+        if isinstance(self.clock, SystemClock):
             self.lag.start()  # lag is real time, and means nothing on a clock that stands still
         for name, service in (
             ("engine", self._serve),
             ("notes", self._notes.write),
             ("feed", partial(self._feed.pump, self._store.events_after)),
         ):
-            task = self._loop.create_task(self._supervise(name, service), name=f"inloop-{name}")
+            task = self.loop.create_task(self._supervise(name, service), name=f"inloop-{name}")
             self._services.append(task)
 
     def declare(self) -> None:
@@ -110,7 +113,7 @@ class Engine:
             self._wake.set()
 
     def _wake_from_thread(self) -> None:
-        post(self._loop, self._noticed)
+        post(self.loop, self._noticed)
 
     def _noticed(self) -> None:
         self._changed = True
@@ -146,7 +149,7 @@ class Engine:
                 with contextlib.suppress(StoreError):
                     await self._store.mend()
             self._waits = True
-            await self._clock.wait(self._wake, delay)
+            await self.clock.wait(self._wake, delay)
             self._waits = False
 
     async def _pass(self) -> float | None:
@@ -171,7 +174,7 @@ class Engine:
             return None
         due = [self._chores.next(), self._next_due if self._settings.work else None]
         first = min((at for at in due if at is not None), default=None)
-        return None if first is None else max(0.0, (first - self._clock.now()) / 1e6)
+        return None if first is None else max(0.0, (first - self.clock.now()) / 1e6)
 
     def poke(self) -> None:
         """A word of control was written by this process."""
@@ -275,7 +278,7 @@ class Engine:
 
     async def _claim(self) -> float | None:
         """Claim and start; the seconds after which to look again where the loop is late."""
-        now = self._clock.now()
+        now = self.clock.now()
         due = self._next_due is not None and self._next_due <= now
         if not (self._hungry or due):
             return None
@@ -312,16 +315,11 @@ class Engine:
     def _start(self, claimed: Claimed) -> None:
         function = self._functions[claimed.name]
         retry, timeout = function._rules(claimed.options)
-        lines = TaskLog(claimed.seq, claimed.attempt, self._settings.capture_logs)
-        run = Run(claimed, function, retry, timeout, self._clock, self.threads, lines)
-        run.on_overrun = partial(self._pausing.overran, run)
-        run.on_parked = partial(self._pausing.parked, run)
-        run.on_news = partial(self._notes.want, run)
-        lines.soon = run.on_news
+        run = Run(self, claimed, function, retry, timeout, self._settings.capture_logs)
         self._running.add(run)
         if (outcome := self._outcomes.get(claimed.id)) is not None and claimed.attempt > 1:
             outcome.reset()
-        run.start(self._base.copy(), self._ended)
+        run.start(self._base.copy())
 
     def is_running(self, task_id: str) -> bool:
         """Whether an attempt of this task is in hand here."""
@@ -329,10 +327,11 @@ class Engine:
 
     # ---- ending
 
-    def _ended(self, run: Run, end: End) -> None:
+    def ended(self, run: Run, end: End) -> None:
+        """Decide what becomes of its task, and store that."""
         if run.lost:
             self._forget(run)
-            run.on_gone()
+            self.gone(run)
         elif run.is_moving:
             run.at_end = end
         else:
@@ -347,13 +346,13 @@ class Engine:
         """A fault of inloop's own at the very end: the task must not look as if it still ran."""
         log.error("the end of task %s cannot be stored", run.claimed.id, exc_info=error)
         end = Raised(error, ErrorText(type(error).__name__, "its end could not be stored", ""))
-        at = Circumstances(self._clock.now(), run.state, run.retry)
+        at = Circumstances(self.clock.now(), run.state, run.retry)
         run.failed_at_end = True
         self._save(run, _outcome.failed(run.claimed, end, at), end)
 
     def _move(self, run: Run, end: End) -> Move:
         at = Circumstances(
-            self._clock.now(),
+            self.clock.now(),
             run.state,
             run.retry,
             run.request,
@@ -468,7 +467,7 @@ class Engine:
             await self._stop_services()
             with contextlib.suppress(StoreError, NotOpen):
                 await self._notes.write_now()
-                await self._store.leave_running(self._clock.now())
+                await self._store.leave_running(self.clock.now())
         finally:
             self._feed.close()
             self._outcomes.close()
@@ -498,15 +497,14 @@ class Engine:
 
     def _keep_lock_for(self, runs: list[Run]) -> None:
         """While code of our tasks may run, our lock says that we live."""
-        left = set(runs)
+        self._left = set(runs)
 
-        def gone(run: Run) -> None:
-            left.discard(run)
-            if not left:
+    def gone(self, run: Run) -> None:
+        """No code of it runs any more; after the last one of those left the lock may go."""
+        if run in self._left:
+            self._left.discard(run)
+            if not self._left:
                 self._store.release()
-
-        for run in runs:
-            run.on_gone = partial(gone, run)
 
     async def _stop_services(self) -> None:
         self._closed = True

@@ -121,7 +121,7 @@ class Outcomes:
 class Listener:
     """One subscriber's queue: bounded, the oldest events give way and are counted."""
 
-    def __init__(self, begin: int) -> None:
+    def __init__(self, begin: int = 0) -> None:
         self.begin = begin
         self._waiting: asyncio.Queue[Event | None] = asyncio.Queue()
         self.lost = 0

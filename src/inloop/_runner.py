@@ -48,6 +48,37 @@ class Work(Protocol):
     def _is_large(self, value: object) -> bool: ...
 
 
+class Host(Protocol):
+    """What a run needs around it, and whom it tells; the engine is one.
+
+    All but `noted` and `gone` are told in the event loop's thread.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    threads: Threads
+
+    def ended(self, run: "Run", end: End) -> None:
+        """It has ended; told once."""
+        ...
+
+    def parked(self, run: "Run") -> None:
+        """It stands still, as it was asked to."""
+        ...
+
+    def overran(self, run: "Run") -> None:
+        """It is a plain function past its timeout, which nobody can end."""
+        ...
+
+    def noted(self, run: "Run") -> None:
+        """It has logged, or told its progress; from any thread."""
+        ...
+
+    def gone(self, run: "Run") -> None:
+        """Its event loop went away under it: no code of it runs any more."""
+        ...
+
+
 class Misfit(Exception):
     """The stored arguments do not fit the task function any more."""
 
@@ -57,14 +88,10 @@ class Run:
 
     __slots__ = (
         "_began",
-        "_clock",
         "_deadline",
-        "_ended",
-        "_loop",
-        "_parked",
+        "_host",
         "_resume_thread",
         "_task",
-        "_threads",
         "_timeout_left",
         "_timer",
         "_work",
@@ -78,10 +105,6 @@ class Run:
         "is_over",
         "lines",
         "lost",
-        "on_gone",
-        "on_news",
-        "on_overrun",
-        "on_parked",
         "pause_wanted",
         "progress",
         "progress_at",
@@ -95,18 +118,17 @@ class Run:
 
     def __init__(
         self,
+        host: Host,
         claimed: Claimed,
         work: Work,
         retry: RetryRule,
         timeout: float | None,
-        clock: Clock,
-        threads: Threads,
-        lines: _logs.TaskLog,
+        log_level: int,
     ) -> None:
         self.claimed = claimed
         self.retry = retry
         self.timeout = timeout
-        self.lines = lines
+        self.lines = _logs.TaskLog(claimed.seq, claimed.attempt, log_level, self._note)
         self.state = State.RUNNING
         self.holds_slot = True
         self.request: Request | None = None
@@ -124,35 +146,28 @@ class Run:
         self.at_end: End | None = None
         self.progress_at = 0.0
         self.gate = Gate()
-        self.on_parked: Callable[[], None] = _nothing
-        self.on_news: Callable[[], None] = _nothing
-        self.on_gone: Callable[[], None] = _nothing
-        self.on_overrun: Callable[[], None] = _nothing
+        self._host = host
         self._work = work
-        self._clock = clock
-        self._threads = threads
-        self._loop = asyncio.get_running_loop()
-        self._ended: Callable[[Run, End], None] = _nobody
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._timeout_left = timeout
         self._deadline: float | None = None
-        # Set while a plain function stands at a checkpoint, until it may go on.
-        self._parked = False
+        # What a plain function waits for at a checkpoint.
         self._resume_thread = None if work.is_async else threading.Event()
 
     # ---- running
 
-    def start(self, context: Context, ended: "Callable[[Run, End], None]") -> None:
-        """Begin; `ended` is called once, in the loop's thread."""
-        self._ended = ended
+    def start(self, context: Context) -> None:
+        """Begin."""
         context.run(self._enter)
         self._arm_timeout()
         if self._work.is_async:
             name = f"inloop:{self.claimed.name}:{self.claimed.id}"
-            self._task = self._loop.create_task(self._in_loop(context), name=name, context=context)
+            self._task = self._host.loop.create_task(
+                self._in_loop(context), name=name, context=context
+            )
         else:
-            self._threads.submit(partial(self._in_thread, context))
+            self._host.threads.submit(partial(self._in_thread, context))
 
     def _enter(self) -> None:
         _context.inside.set(self)
@@ -161,7 +176,7 @@ class Run:
     async def _in_loop(self, context: Context) -> None:
         try:
             if len(self.claimed.arguments) > LARGE:
-                call = await self._threads.call(context.copy(), self._bind)
+                call = await self._host.threads.call(context.copy(), self._bind)
             else:
                 call = self._bind()
             value = await self.gate.drive(call())
@@ -169,7 +184,7 @@ class Run:
             if self.gate.is_closing:
                 # The loop is going away under us: this attempt is over, and nobody can be told.
                 self.is_over = True
-                self.on_gone()
+                self._host.gone(self)
                 raise
             self._raised(error)
         else:
@@ -189,14 +204,14 @@ class Run:
             end: End = self._raised_end(error)
         else:
             end = self._encode(value)
-        if not post(self._loop, partial(self._end, end)):
+        if not post(self._host.loop, partial(self._end, end)):
             # The manager was closed, and its loop with it; the lock was kept for this thread.
             self._end(end)
 
     def _returned(self, value: object) -> None:
         self.is_ending = True
         if self._work._is_large(value):
-            encoding = self._threads.call(Context(), partial(self._encode, value))
+            encoding = self._host.threads.call(Context(), partial(self._encode, value))
             encoding.add_done_callback(lambda done: self._end(done.result()))
         else:
             self._end(self._encode(value))
@@ -214,7 +229,7 @@ class Run:
             self._end(Raised(error, ErrorText("CancelledError", "", "")))
             return
         # Writing a traceback reads source files: not in the loop's thread.
-        telling = self._threads.call(Context(), partial(self._raised_end, error))
+        telling = self._host.threads.call(Context(), partial(self._raised_end, error))
         telling.add_done_callback(lambda done: self._end(done.result()))
 
     def _was_stopped(self, error: BaseException) -> bool:
@@ -238,7 +253,7 @@ class Run:
         self.is_over = True
         if self._timer is not None:
             self._timer.cancel()
-        self._ended(self, end)
+        self._host.ended(self, end)
 
     # ---- stopping
 
@@ -258,7 +273,7 @@ class Run:
             self._task.cancel()
             # A task that was being held is let go, so that its clean-up can complete.
             self.gate.open()
-            self._clock.call_later(CANCEL_AGAIN_AFTER, self._tell_again)
+            self._host.clock.call_later(CANCEL_AGAIN_AFTER, self._tell_again)
 
     def _tell_again(self) -> None:
         if not self.is_over:
@@ -274,19 +289,19 @@ class Run:
 
     def _arm_timeout(self) -> None:
         if self._timeout_left is not None:
-            self._deadline = self._clock.monotonic() + self._timeout_left
-            self._timer = self._clock.call_later(self._timeout_left, self._time_out)
+            self._deadline = self._host.clock.monotonic() + self._timeout_left
+            self._timer = self._host.clock.call_later(self._timeout_left, self._time_out)
 
     def _disarm_timeout(self) -> None:
         if self._timer is not None and self._deadline is not None:
             self._timer.cancel()
-            self._timeout_left = max(0.0, self._deadline - self._clock.monotonic())
+            self._timeout_left = max(0.0, self._deadline - self._host.clock.monotonic())
             self._timer = self._deadline = None
 
     def _time_out(self) -> None:
         self.stop(Request(Stop.TIMEOUT))
         if self.in_thread and not self.is_over:
-            self.on_overrun()
+            self._host.overran(self)
 
     # ---- pausing
 
@@ -297,7 +312,7 @@ class Run:
         self.pause_wanted = wanted
         if self._task is not None:
             self._hold()
-            self.on_parked()
+            self._host.parked(self)
 
     def _hold(self) -> None:
         self.gate.shut()
@@ -324,14 +339,14 @@ class Run:
             # Cleared before the last look, so that no word to go on is missed.
             self._resume_thread.clear()
             if self.pause_wanted is not None and self.request is None:
-                if not post(self._loop, self._park):
+                if not post(self._host.loop, self._park):
                     raise asyncio.CancelledError("closed")
                 self._resume_thread.wait()
 
     def _park(self) -> None:
         if self.pause_wanted is not None and not self.is_over and not self.gate.is_shut:
             self._hold()
-            self.on_parked()
+            self._host.parked(self)
 
     async def passed(self) -> None:
         """Wait until it is not paused: for what the task's own asyncio tasks call."""
@@ -340,10 +355,13 @@ class Run:
 
     # ---- telling
 
+    def _note(self) -> None:
+        self._host.noted(self)
+
     def report(self, progress: Progress) -> None:
         """Take note of the progress."""
         self.progress = progress
-        self.on_news()
+        self._note()
 
     def as_task(self) -> Task:
         """The task as it stands while it runs."""
@@ -382,8 +400,8 @@ class Run:
     def _deadline_instant(self) -> datetime | None:
         if self._deadline is None:
             return None
-        left = self._deadline - self._clock.monotonic()
-        return to_datetime(self._clock.now() + round(left * 1e6))
+        left = self._deadline - self._host.clock.monotonic()
+        return to_datetime(self._host.clock.now() + round(left * 1e6))
 
     @property
     def is_busy(self) -> bool:
@@ -424,9 +442,3 @@ def _format(error: BaseException) -> str:
         del told.stack[0]
     text = "".join(told.format())
     return text if len(text) <= MOST_TRACEBACK else text[-MOST_TRACEBACK:]
-
-
-def _nothing() -> None: ...
-
-
-def _nobody(run: Run, end: End) -> None: ...

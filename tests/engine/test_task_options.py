@@ -258,7 +258,7 @@ async def test_without_keep_a_key_is_free_again_once_its_task_has_ended(
 
 
 async def test_a_key_is_held_in_every_unfinished_state(tasks: TaskManager) -> None:
-    """Scheduled, queued, running, paused and held alike; the second call's arguments are ignored."""
+    """Scheduled, queued, running, paused alike; the second call's arguments are ignored."""
     door = Door()
 
     @tasks.task(key="only")

@@ -150,7 +150,9 @@ def wait_until(server: Served, import_id: str, rows: int, last: Standing) -> Sta
     answer = server.wait_for(f"/imports/{import_id}", has_gone_on)
     with closing(sqlite3.connect(server.folder / "imports.db")) as cx:
         look = "select rows from place where import = ?"
+        deadline = time.monotonic() + PATIENCE
         while (there := cx.execute(look, (import_id,)).fetchone()[0]) < rows:
+            assert time.monotonic() < deadline, f"stands at row {there}\n{server.output()}"
             time.sleep(0.002)
     return Standing(answer["attempt"], answer["process"], answer["progress"]["done"], there)
 

@@ -167,7 +167,11 @@ class Model:
 
     def settle(self) -> None:
         """Everything happens that can happen now."""
-        self.pauses = {q: until for q, until in self.pauses.items() if (until or 1e9) > self.now}
+        self.pauses = {
+            queue: until
+            for queue, until in self.pauses.items()
+            if until is None or until > self.now
+        }
         for task in self.tasks.values():
             if task.state == "running" and self.now - task.since >= task.left:
                 self._fail(task)
@@ -183,9 +187,9 @@ class Model:
             self.now = instant
             self.settle()
         self.now = until
-        gone = [i for i, t in self.tasks.items() if until - (t.deleted or until) > KEPT_DELETED]
-        for id_ in gone:  # pruned some time from now on
-            del self.tasks[id_]
+        for id_, task in list(self.tasks.items()):
+            if task.deleted is not None and until - task.deleted > KEPT_DELETED:
+                del self.tasks[id_]  # pruned, some time from now on
 
     def _next(self) -> int | None:
         instants = [t.due for t in self.tasks.values() if t.state == "scheduled"]

@@ -141,7 +141,7 @@ def resume(cx: sqlite3.Connection, seq: int, attempt: int, by: By, lanes: Lanes)
 
     No slot in its queue, or it is a suspect and another one runs.
     """
-    queue, has_to_wait = cx.execute(PLACE_OF, {"seq": seq}).fetchone() or (None, False)
+    queue, has_to_wait = cx.execute(PLACE_OF, {"seq": seq}).fetchone() or ("", False)
     if has_to_wait:
         return None
     limit = limits(cx, lanes).get(queue)

@@ -110,9 +110,10 @@ class Orders:
         """Wait for a task's result."""
         return await tasks.handle(task)
 
-    async def verb(self, verb: str, *arguments: object, **words: object) -> object:
-        """Call a verb of the manager."""
-        return await getattr(tasks, verb)(*arguments, **words)
+    async def verb(self, verb: str, *arguments: object) -> object:
+        """Call a verb of the manager; a dict at the end has its keyword arguments."""
+        words = arguments[-1] if arguments and isinstance(arguments[-1], dict) else {}
+        return await getattr(tasks, verb)(*(arguments[:-1] if words else arguments), **words)
 
     async def block(self, seconds: float) -> float:
         """Answer, then block the event loop; the instant of the machine's monotonic clock."""

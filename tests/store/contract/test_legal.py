@@ -58,6 +58,7 @@ async def test_an_apps_own_sql_cannot_move_a_task_illegally(rig: Rig, state: Sta
                 await rig.sql(move, to, has_owner, to in FINAL, task_id)
             assert await rig.moves(task_id) == history
         assert await rig.state(task_id) is (to if is_legal(state, to) else state)
+        await rig.sql("delete from inloop_task")
 
 
 @pytest.mark.parametrize("state", [s for s in State if s not in ENTRY])

@@ -84,7 +84,7 @@ class Chores:
 
     async def _when_to_prune(self, now: Micros) -> Micros | None:
         due = await self._store.next_prune(self._retention, UNDO_FOR)
-        # One that is old, and stays because its key still answers for it, is looked at again later.
+        # One that should have gone and is still there is looked at again later.
         return now + MINUTE if due is not None and due <= now else due
 
 

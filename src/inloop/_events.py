@@ -53,6 +53,8 @@ class Outcome:
 
     def tell(self, ended: Ended | None, error: BaseException | None = None) -> None:
         """It has ended so (None: there is no such task any more)."""
+        if error is None and ended and self.ended and ended.attempt == self.ended.attempt:
+            error = self.error  # it is the same end, read again
         self.ended, self.error, self.is_gone = ended, error, ended is None
         for waiter in self._waiters:
             if not waiter.done():

@@ -1,6 +1,7 @@
 """A timeout counts the time that an attempt runs, and only while it holds a slot."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -94,10 +95,8 @@ async def test_one_that_returns_all_the_same_has_succeeded(
 
     @tasks.task(timeout=30)
     async def work() -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            pass
         return "done"
 
     async with running(tasks, clock=clock):
@@ -187,8 +186,7 @@ async def test_a_thread_stops_at_its_checkpoint(tasks: TaskManager, clock: FakeC
         checkpoint()
         raise AssertionError("it went on")
 
-    tasks_clock = clock
-    async with running(tasks, clock=tasks_clock):
+    async with running(tasks, clock=clock):
         handle = await work.enqueue()
         await door.reached()
         # Not `advance`, which would wait for the thread: only the time is to pass.

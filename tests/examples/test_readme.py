@@ -59,7 +59,7 @@ def test_the_complete_program_gives_the_output_that_is_shown(tmp_path: Path) -> 
     told = ""
     for run in runs:
         # "Killed" is the shell's word for it; the rest of what goes to stderr is inloop's warning.
-        warning = re.sub(r"process \d+ on \S+", "process 4711 on laptop", run.stderr)
+        warning = re.sub(r"process \d+ on [^\s:]+", "process 4711 on laptop", run.stderr)
         killed = "Killed\n" if run.returncode == -signal.SIGKILL else ""
         told += f"$ python survives.py\n{warning}{run.stdout}{killed}"
     assert told == shown

@@ -188,7 +188,7 @@ class Model:
             self.settle()
         self.now = until
         for id_, task in list(self.tasks.items()):
-            if task.deleted is not None and until - task.deleted > KEPT_DELETED:
+            if task.deleted is not None and until - task.deleted >= KEPT_DELETED:
                 del self.tasks[id_]  # pruned, some time from now on
 
     def _next(self) -> int | None:

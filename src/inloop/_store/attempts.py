@@ -79,7 +79,8 @@ returning seq
 PLACE_OF = """
 select queue,
        deaths >= 2 and exists (
-         select 1 from inloop_task where deaths >= 2 and state = 'running'
+         select 1 from inloop_task
+         where deaths >= 2 and state in ('queued', 'running') and state = 'running'
        )
 from inloop_task where seq = :seq
 """

@@ -14,6 +14,8 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 from uuid import uuid4
 
@@ -22,7 +24,8 @@ from inloop._model import Micros
 from inloop._store import housekeeping, place
 from inloop._store.commit import GroupCommit, Op, Outcome, Phase, Thread
 from inloop._store.keeper import Keeper
-from inloop._store.owners import NoTurnstile, Owners, Turnstile, boot_id, host
+from inloop._store.owners import Owners, Turnstile, boot_id, host
+from inloop._store.place import Durability, Place
 from inloop._store.writer import Writer
 
 log = logging.getLogger("inloop")
@@ -43,16 +46,29 @@ LEAVE = "update inloop_owner set closed = :now where n = :n and closed is null"
 class Connections(ABC):
     """The part of `SQLiteStore` that opens and closes."""
 
-    def __init__(self, where: place.Place, durability: place.Durability) -> None:
-        self.place = where
-        self.durability = durability
+    def __init__(self, where: Place | None, durability: Durability) -> None:
+        # In memory: a file all the same, in a folder of our own that goes with us. So it has the
+        # same threads, locks and connections as any other store, and one code serves both.
+        self._where = where
+        self._folder: TemporaryDirectory[str] | None = None
+        self.durability: Durability = durability if where else "normal"
         self.me = 0
-        self._owners = None if where.path is None else Owners(where.path)
+        self._opened: Place | None = None
+        self._owners: Owners | None = None
         self._thread: Thread | None = None
         self._reader: Thread | None = None
         self._writer: Writer | None = None
         self._keeper: Keeper | None = None
+        self._vain: asyncio.Task[None] | None = None
         self._version = 0
+
+    @property
+    def place(self) -> Place:
+        """Where the file is; a store in memory has one only while it is open."""
+        found = self._where or self._opened
+        if found is None:
+            raise NotOpen("a store in memory is there only while it is open")
+        return found
 
     @abstractmethod
     def _transact(self, cx: sqlite3.Connection, ops: list[Op]) -> list[Outcome]:
@@ -74,7 +90,7 @@ class Connections(ABC):
 
     def _opened_in_vain(self, opening: asyncio.Task[None]) -> None:
         if not opening.cancelled() and opening.exception() is None:
-            self._shut()
+            self._vain = opening.get_loop().create_task(self.close(keep_lock=False))
 
     async def _open(self) -> None:
         self._thread = Thread(self._connect_writer)
@@ -83,7 +99,7 @@ class Connections(ABC):
             self._reader = Thread(partial(place.connect, self.place, self.durability, writes=False))
             await self._reader
         except BaseException:
-            self._shut()
+            await self._part(self.release)
             raise
         self._group = GroupCommit(self._thread, self._transact)
         _open_stores.add(self)
@@ -92,20 +108,19 @@ class Connections(ABC):
 
     def _connect_writer(self) -> sqlite3.Connection:
         """In the thread: look at the place, open it, migrate it, become an owner."""
-        place.prepare(self.place)
-        if self._owners is None:
-            return self._first_steps(NoTurnstile())
-        self._owners.prepare()
-        turnstile = Turnstile(self._owners.folder / "write.lock")
+        self._opened = here = self._where or self._in_folder()
+        place.prepare(here)
+        self._owners = owners = Owners(here.path)
+        owners.prepare()
         # Of several processes that start together one migrates, and the others wait for it.
-        door = Turnstile(self._owners.folder / "open.lock", patience=OPENING_PATIENCE)
+        door = Turnstile(owners.folder / "open.lock", patience=OPENING_PATIENCE)
+        turnstile = Turnstile(owners.folder / "write.lock")
         try:
             with door:
-                cx = self._first_steps(turnstile)
-                self._owners.sweep(i for (i,) in cx.execute(OPEN_IDS).fetchall())
+                cx = self._first_steps(here, owners, turnstile)
             # A turnstile of its own: two threads of one process are two writers.
-            writer = Writer(self.place, Turnstile(self._owners.folder / "write.lock"))
-            self._keeper = Keeper(writer, self.durability, self._owners, self._now, self._wake)
+            writer = Writer(here, Turnstile(owners.folder / "write.lock"))
+            self._keeper = Keeper(writer, self.durability, owners, self._now, self._wake)
             return cx
         except BaseException:
             turnstile.close()
@@ -113,14 +128,19 @@ class Connections(ABC):
         finally:
             door.close()
 
-    def _first_steps(self, turnstile: Turnstile | NoTurnstile) -> sqlite3.Connection:
-        cx = place.connect(self.place, self.durability)
+    def _in_folder(self) -> Place:
+        self._folder = TemporaryDirectory(prefix="inloop-", ignore_cleanup_errors=True)
+        return Place(Path(self._folder.name) / "memory.db")
+
+    def _first_steps(self, here: Place, owners: Owners, turnstile: Turnstile) -> sqlite3.Connection:
+        cx = place.connect(here, self.durability)
         try:
-            place.refuse_newer(cx, self.place)
-            place.make_wal(cx, self.place, self.durability)
-            place.quick_check(cx, self.place)
-            self._writer = writer = Writer(self.place, turnstile)
+            place.refuse_newer(cx, here)
+            place.make_wal(cx, here, self.durability)
+            place.quick_check(cx, here)
+            self._writer = writer = Writer(here, turnstile)
             writer.run(cx, place.migrate)
+            owners.sweep(i for (i,) in cx.execute(OPEN_IDS).fetchall())
             self.me = writer.run(cx, self._register)
         except BaseException:
             cx.close()
@@ -129,9 +149,9 @@ class Connections(ABC):
 
     def _register(self, cx: sqlite3.Connection) -> int:
         """Become an owner: the lock first, so that no row is ever seen without it."""
+        assert self._owners is not None
         owner = str(uuid4())
-        if self._owners is not None:
-            self._owners.register(owner)
+        self._owners.register(owner)
         row = {
             "id": owner, "pid": os.getpid(), "host": host(), "boot": boot_id(),
             "now": self._now(), "functions": housekeeping.dump_names(self._functions),
@@ -140,8 +160,7 @@ class Connections(ABC):
         return int(n)
 
     async def reopen_owner(self) -> None:
-        if self._owners is not None:
-            self._owners.release(unlink=False)
+        self.release()
         self.me = await self._write(self._register)
         if self._keeper is not None:
             self._keeper.me = self.me
@@ -181,8 +200,12 @@ class Connections(ABC):
                 unlock()
             if self._writer is not None:
                 self._writer.turnstile.close()
+            if self._folder is not None:
+                self._folder.cleanup()
 
-        if self._thread is not None and self._thread.is_running():
+        if self._keeper is not None:
+            self._keeper.stop()
+        if self._thread is not None and not self._thread.is_closed():
             last = asyncio.ensure_future(self._thread.run(last_steps))
             await asyncio.wait([last], timeout=1.0)
         self._shut()
@@ -191,8 +214,6 @@ class Connections(ABC):
     def _shut(self) -> None:
         """Let every thread end; nobody waits for them here."""
         _open_stores.discard(self)
-        if self._keeper is not None:
-            self._keeper.stop()
         for thread in (self._thread, self._reader):
             if thread is not None and thread.is_running():
                 thread.stop()
@@ -203,7 +224,7 @@ class Connections(ABC):
             if not any(thread is not None and thread.is_running() for thread in threads):
                 return
             await asyncio.sleep(0.01)
-        log.warning("inloop's threads for %s are still busy; they end by themselves", self.place)
+        log.warning("inloop's threads for %s are still busy; they end by themselves", self._opened)
 
     # ---- using them
 

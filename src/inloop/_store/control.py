@@ -180,8 +180,7 @@ def retry(cx: sqlite3.Connection, row: Row, by: By) -> bool:
             f"retried"
         )
     if row.key is not None and row.state in FINAL:
-        same = {"name": row.name, "key": row.key, "keep": -1 - by.now, "now": by.now}
-        holder = cx.execute(HOLDER, same).fetchone()
+        holder = cx.execute(HOLDER, {"name": row.name, "key": row.key}).fetchone()
         if holder is not None:
             raise IllegalMove(
                 f"task {row.id} cannot be retried: its key {row.key!r} is held by the unfinished "

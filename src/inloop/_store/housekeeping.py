@@ -11,13 +11,21 @@ from inloop._model import Micros, State
 OLD = """
 select seq from inloop_task
 where state = :state and finished is not null and finished <= :before
-  and (keep is null or key is null or finished + keep <= :now)
+  and (keep is null or finished + keep <= :now)
 order by finished
 limit :most
 """
 
 OLDEST = """
-select min(finished) from inloop_task where state = :state and finished is not null
+select finished from inloop_task
+where state = :state and finished is not null and keep is null
+order by finished
+limit 1
+"""
+
+# Kept longer than their retention, for their keys.
+OLDEST_KEPT = """
+select min(finished + keep) from inloop_task where finished is not null and keep is not null
 """
 
 OLDEST_HIDDEN = "select min(deleted) from inloop_task where deleted is not null"
@@ -42,11 +50,13 @@ where state = 'queued' and n > 0
   )
 """
 
+# By lane, as the index is. A suspect whose function is unknown stays queued: nobody runs it.
 HOLD_UNKNOWN = """
 update inloop_task
 set state = 'held', moved = :now, actor = :actor, writer = :writer,
     reason = 'no running process knows a task function named ' || name
-where state = 'queued' and name = :name and due < :before
+where state = 'queued' and deaths < 2 and name = :name and due < :before
+  and queue in (select queue from inloop_count where state = 'queued' and name = :name and n > 0)
 """
 
 
@@ -102,9 +112,12 @@ def next_prune(
     """The instant from which there will be something to prune."""
     due: list[Micros] = []
     for state, keep in retention.items():
-        (finished,) = cx.execute(OLDEST, {"state": state}).fetchone()
+        finished = cx.execute(OLDEST, {"state": state}).fetchone()
         if finished is not None and keep is not None:
-            due.append(finished + keep)
+            due.append(finished[0] + keep)
+    (kept,) = cx.execute(OLDEST_KEPT).fetchone()
+    if kept is not None:
+        due.append(kept)
     (deleted,) = cx.execute(OLDEST_HIDDEN).fetchone()
     if deleted is not None:
         due.append(deleted + undo)

@@ -238,17 +238,3 @@ class Turnstile:
         if self._fd >= 0:
             _close(self._fd)
             self._fd = -1
-
-
-class NoTurnstile:
-    """For a store that only this process can see."""
-
-    latest = float("inf")
-
-    def hurry(self, seconds: float) -> None: ...
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def close(self) -> None: ...

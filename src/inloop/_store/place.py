@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
-from uuid import uuid4
 
 from inloop._errors import (
     IllegalMove,
@@ -46,23 +45,27 @@ CHECK_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database file, or (`path` None) a database in this process's memory."""
+    """A database file."""
 
-    path: Path | None
-    uri: str
+    path: Path
     trust_file_system: bool = False
 
     def __str__(self) -> str:
-        return ":memory:" if self.path is None else str(self.path)
+        return str(self.path)
+
+    @property
+    def uri(self) -> str:
+        """How SQLite is told to open it; it never creates it."""
+        return f"{self.path.as_uri()}?mode=rw"
 
 
-def parse(store: str | os.PathLike[str]) -> Place:
-    """The place that `TaskManager(store)` names."""
+def parse(store: str | os.PathLike[str]) -> Place | None:
+    """The place that `TaskManager(store)` names; None for ":memory:"."""
     text = os.fspath(store)
     if not isinstance(text, str):
         raise TypeError(f"store={store!r}: must be a path or a URL, as text or a Path")
     if text == ":memory:" or text in ("sqlite://", "sqlite:///:memory:"):
-        return Place(None, f"file:/inloop-{uuid4()}?vfs=memdb")
+        return None
     trust = False
     if text.startswith("sqlite:"):
         url = urlsplit(text)
@@ -78,15 +81,12 @@ def parse(store: str | os.PathLike[str]) -> Place:
         )
     if not text or "\0" in text:
         raise ValueError(f"store={store!r}: must be the path of a file, such as 'app.db'")
-    path = Path(text).absolute()
-    return Place(path, f"{path.as_uri()}?mode=rw", trust)
+    return Place(Path(text).absolute(), trust)
 
 
 def prepare(place: Place) -> None:
     """Look at the place before it is opened, and make an empty file where there is none."""
     path = place.path
-    if path is None:
-        return
     if path.is_dir():
         raise StoreError(f"{path} is a folder: name a file in it, such as {path / 'inloop.db'}")
     if not path.parent.is_dir():
@@ -156,12 +156,11 @@ def connect(place: Place, durability: Durability, *, writes: bool = True) -> sql
 
 def _set_up(cx: sqlite3.Connection, place: Place, durability: Durability, *, writes: bool) -> None:
     try:
-        if place.path is not None:
-            # Both are properties of the connection; the journal mode is one of the file.
-            cx.execute(f"pragma synchronous = {durability}")
-            cx.execute("pragma fullfsync = on")
-            cx.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES if writes else 0}")
-            cx.execute(f"pragma journal_size_limit = {KEPT_WAL_BYTES}")
+        # All are properties of the connection; the journal mode is one of the file.
+        cx.execute(f"pragma synchronous = {durability}")
+        cx.execute("pragma fullfsync = on")
+        cx.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES if writes else 0}")
+        cx.execute(f"pragma journal_size_limit = {KEPT_WAL_BYTES}")
         if not writes:
             cx.execute("pragma query_only = on")
     except sqlite3.Error as error:
@@ -170,8 +169,6 @@ def _set_up(cx: sqlite3.Connection, place: Place, durability: Durability, *, wri
 
 def make_wal(cx: sqlite3.Connection, place: Place, durability: Durability) -> None:
     """Switch the file to a write-ahead log, and read back that what was set is so."""
-    if place.path is None:
-        return
     deadline = time.monotonic() + 5
     while True:
         try:

@@ -23,11 +23,19 @@ returning seq
 """
 ADD_COLUMNS = 23
 
+# The words of both are those of their indexes: at most one row has the first, and the second is
+# walked from its newest.
 HOLDER = """
 select id from inloop_task
-where name = :name and key = :key and key is not null and deleted is null
-  and (finished is null or finished + :keep >= :now)
-order by finished is not null, seq desc
+where name = :name and key = :key
+  and state in ('scheduled', 'queued', 'running', 'waiting', 'paused', 'held')
+"""
+
+KEPT = """
+select id from inloop_task
+where name = :name and key = :key and key is not null
+  and finished is not null and finished + :keep >= :now and deleted is null
+order by seq desc
 limit 1
 """
 
@@ -45,10 +53,13 @@ def add_row(new: NewTask, owner: int | None, writer: int | None) -> tuple[Any, .
     )  # fmt: skip
 
 
-def holder(new: NewTask) -> dict[str, Any]:
-    """Parameters of HOLDER. A negative `keep` finds no finished task."""
-    keep = -1 - new.created if new.keep is None else new.keep
-    return {"name": new.name, "key": new.key, "keep": keep, "now": new.created}
+def holder(cx: sqlite3.Connection, new: NewTask) -> str | None:
+    """The id of the task that has this one's key."""
+    wanted = {"name": new.name, "key": new.key, "keep": new.keep, "now": new.created}
+    found = cx.execute(HOLDER, wanted).fetchone()
+    if found is None and new.keep is not None:
+        found = cx.execute(KEPT, wanted).fetchone()
+    return None if found is None else str(found[0])
 
 
 def add(
@@ -62,9 +73,9 @@ def add(
         if new.key is None:
             plain.append((at, new, room.take(new)))
             continue
-        taken = cx.execute(HOLDER, holder(new)).fetchone()
+        taken = holder(cx, new)
         if taken is not None:
-            answers[at] = Added(taken[0], created=False)
+            answers[at] = Added(taken, created=False)
             continue
         mine = room.take(new)
         (seq,) = _insert(cx, [(at, new, mine)], owner)

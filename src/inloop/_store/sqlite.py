@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
-from inloop._errors import IllegalMove, StoreError, StoreFull, TaskNotFound
+from inloop._errors import IllegalMove, StoreError, StoreFull, StoreGone, TaskNotFound
 from inloop._exchange import Added, Ask, By, Ended, Filter, Grant, Lanes, Line, Move, NewTask
 from inloop._model import (
     Attempt,
@@ -112,34 +112,50 @@ class SQLiteStore(Connections):
         return await run_on(connection, partial(self._add_within, news))
 
     def _add_within(self, news: list[NewTask], cx: sqlite3.Connection) -> list[Added]:
-        if not cx.in_transaction and cx.isolation_level is None:
+        by_itself = cx.isolation_level is None or getattr(cx, "autocommit", -1) is True
+        if not cx.in_transaction and by_itself:
             raise ValueError("connection=: it has no open transaction; execute `begin immediate`")
         # The app may have its rows made into anything; ours are tuples.
         factories = cx.row_factory, cx.text_factory
         cx.row_factory, cx.text_factory = None, str
         try:
             self._require_same(cx)
-            return queue.add(cx, news, None, _NOTHING)
+            if not cx.in_transaction:
+                cx.execute("begin immediate")
+            return self._add_whole(news, cx)
         except sqlite3.Error as error:
             raise place.explain(error, self.place) from error
         finally:
             cx.row_factory, cx.text_factory = factories
 
+    def _add_whole(self, news: list[NewTask], cx: sqlite3.Connection) -> list[Added]:
+        """All of them or none, also if the app goes on with its transaction after an error."""
+        cx.execute("savepoint inloop")
+        try:
+            added = queue.add(cx, news, None, _NOTHING)
+        except BaseException:
+            if cx.in_transaction:  # a full disk may have rolled all of it back
+                cx.execute("rollback to inloop")
+                cx.execute("release inloop")
+            raise
+        cx.execute("release inloop")
+        return added
+
     def _require_same(self, cx: sqlite3.Connection) -> None:
         file = next(row[2] for row in cx.execute("pragma database_list") if row[1] == "main")
-        mine = self.place.path
-        if mine is None:
-            same = file == self._memory_name()
-        else:
-            same = bool(file) and os.path.samefile(file, mine)
+        try:
+            mine = os.stat(self.place.path)
+        except OSError as error:
+            raise StoreGone(f"{self.place} was deleted while it was open") from error
+        try:
+            same = bool(file) and os.path.samestat(os.stat(file), mine)
+        except OSError:
+            same = False
         if not same:
             raise ValueError(
                 f"connection=: it is connected to {file or 'a database in memory'}, and the tasks "
                 f"are in {self.place}: a transaction cannot span both"
             )
-
-    def _memory_name(self) -> str:
-        return self.place.uri.removeprefix("file:").partition("?")[0]
 
     async def claim(self, lanes: Lanes, free: int, now: Micros) -> Grant:
         return await self._write(lambda cx: queue.claim(cx, lanes, free, self.me, now))
@@ -303,14 +319,12 @@ class SQLiteStore(Connections):
         return await self._read(lambda cx: self._list_owners(cx, now))
 
     def _list_owners(self, cx: sqlite3.Connection, now: Micros) -> list[Owner]:
-        mine = self._owners.id if self._owners is not None else None
+        assert self._owners is not None
         found = []
         for row in cx.execute(read.OWNERS).fetchall():
             id_, pid, at_host, boot, started, heartbeat, running = row
-            me = self._owners is None or id_ == mine
-            alive = (
-                True if me or self._owners is None else self._owners.is_alive(id_, boot, at_host)
-            )
+            me = id_ == self._owners.id
+            alive = me or self._owners.is_alive(id_, boot, at_host)
             found.append(
                 Owner(
                     id=id_,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from inloop._errors import StoreBusy, StoreFull, StoreGone
-from inloop._store.owners import NoTurnstile, Turnstile
+from inloop._store.owners import Turnstile
 from inloop._store.place import Place, explain
 
 R = TypeVar("R")
@@ -24,10 +24,10 @@ PATIENCE = 5.0
 class Writer:
     """Write transactions on one store."""
 
-    def __init__(self, place: Place, turnstile: Turnstile | NoTurnstile) -> None:
+    def __init__(self, place: Place, turnstile: Turnstile) -> None:
         self.place = place
         self.turnstile = turnstile
-        self._file = None if place.path is None else _identity(place)
+        self._file = _identity(place)
 
     def run(self, cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
         """Do the work in one transaction; nothing of it stays if it fails."""
@@ -67,7 +67,7 @@ class Writer:
 
     def _still_there(self) -> None:
         """Never acknowledge what was written to a file that no longer has a name."""
-        if self._file is not None and _identity(self.place) != self._file:
+        if _identity(self.place) != self._file:
             raise StoreGone(
                 f"{self.place} was deleted or replaced while it was open: put the file back, or "
                 f"restart on a new one"
@@ -88,7 +88,6 @@ class Writer:
 
 
 def _identity(place: Place) -> tuple[int, int] | None:
-    assert place.path is not None
     try:
         found = os.stat(place.path)
     except OSError:

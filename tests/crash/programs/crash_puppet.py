@@ -83,6 +83,12 @@ async def stubborn() -> None:
 
 
 @tasks.task
+def forks() -> int:
+    """Forks, and both go on here."""
+    return os.fork()
+
+
+@tasks.task
 async def poison(how: str) -> None:
     """Kills its process."""
     with effects.attempt():

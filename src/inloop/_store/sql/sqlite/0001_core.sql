@@ -62,6 +62,8 @@ create index inloop_task_aside on inloop_task (state)
   where state in ('waiting', 'paused', 'held');
 create index inloop_task_finished on inloop_task (state, finished)
   where finished is not null;
+create index inloop_task_kept on inloop_task (finished + keep)
+  where finished is not null and keep is not null;
 create index inloop_task_deleted on inloop_task (deleted)
   where deleted is not null;
 create index inloop_task_key_history on inloop_task (name, key)

@@ -117,24 +117,23 @@ class FakeClock:
                 call()
 
     async def _rest(self) -> None:
-        for tasks in self._managers:
-            await _rest(tasks)
+        await _rest(*self._managers)
 
 
-async def _rest(tasks: TaskManager) -> None:
+async def _rest(*managers: TaskManager) -> None:
     """Until nothing is on its way, and what runs has not ended for some turns of the loop."""
     still = 0
     deadline = time.monotonic() + PATIENCE
-    while still < TURNS and time.monotonic() < deadline:
-        engine = tasks._engine
-        if engine is None:
-            return
-        if engine.is_settled():
-            still += 1
-            await asyncio.sleep(0 if still < TURNS - 1 else 0.0005)
-        else:
+    while time.monotonic() < deadline:
+        engines = [tasks._engine for tasks in managers if tasks._engine is not None]
+        if not all(engine.is_settled() for engine in engines):
             still = 0
             await asyncio.sleep(0.0002)
+        elif still < TURNS:
+            still += 1
+            await asyncio.sleep(0 if still < TURNS else 0.0005)
+        else:
+            return  # right after the look: nobody could wake up in between
 
 
 @asynccontextmanager

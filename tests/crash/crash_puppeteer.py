@@ -50,7 +50,11 @@ class Puppet:
         self._orders = 0
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        assert self.answer(0) == self.pid
+
+    def opened(self) -> "Puppet":
+        """Wait until its manager is open."""
+        self.answer(0)
+        return self
 
     @property
     def pid(self) -> int:
@@ -145,9 +149,8 @@ class Stage:
 
     def puppet(self, name: str, **environ: str) -> Puppet:
         """Start one."""
-        puppet = Puppet(self.folder, name, **environ)
-        self.puppets.append(puppet)
-        return puppet
+        self.puppets.append(Puppet(self.folder, name, **environ))
+        return self.puppets[-1].opened()
 
     def effects(self) -> Effects:
         """What their tasks did."""
@@ -166,8 +169,9 @@ def stage(folder: Path) -> Iterator[Stage]:
     try:
         yield stage
     finally:
-        for puppet in stage.puppets:
-            puppet.end()
+        # Children first: they hold the other end of their parent's output.
         for pid in stage.children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for puppet in stage.puppets:
+            puppet.end()

@@ -27,6 +27,17 @@ async def until_state(tasks: TaskManager, task_id: str, state: State) -> None:
     await until(is_there)
 
 
+async def until_mine(tasks: TaskManager, *ids: str) -> None:
+    """Wait until these tasks run here: not just in the memory of a process that is dead."""
+    (me,) = [owner.id for owner in await tasks.owners() if owner.me]
+
+    async def are_mine() -> bool:
+        found = [await tasks.get(task_id) for task_id in ids]
+        return all(task.state is State.RUNNING and task.owner == me for task in found)
+
+    await until(are_mine)
+
+
 async def state(tasks: TaskManager, task_id: str) -> State:
     """The state that the task is in."""
     return (await tasks.get(task_id)).state

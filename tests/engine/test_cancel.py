@@ -357,10 +357,10 @@ async def test_it_is_repeated_after_five_seconds(tasks: TaskManager, clock: Fake
 
 async def test_a_cancellation_may_be_shielded(tasks: TaskManager) -> None:
     """The code's own shield works as anywhere in asyncio."""
-    door, saved = Door(), []
+    door, heard, saved = Door(), asyncio.Event(), []
 
     async def save() -> None:
-        await asyncio.sleep(0.01)
+        await heard.wait()
         saved.append("saved")
 
     @tasks.task
@@ -369,8 +369,10 @@ async def test_a_cancellation_may_be_shielded(tasks: TaskManager) -> None:
         door.inside.set()
         try:
             await asyncio.shield(saving)
-        finally:
+        except asyncio.CancelledError:
+            heard.set()
             await saving
+            raise
 
     async with tasks:
         handle = await work.enqueue()

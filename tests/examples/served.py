@@ -59,11 +59,11 @@ class Served:
         """`kill -9` for it and all its workers."""
         self._end(signal.SIGKILL)
 
-    def stop(self) -> int:
-        """Ask it to end, as a deploy does; its exit status."""
+    def stop(self) -> None:
+        """Ask it to end, as a deploy does; it ends as uvicorn does."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(15)
+        assert self._process.wait(15) in (0, -signal.SIGTERM), self.output()
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

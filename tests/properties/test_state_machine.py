@@ -9,7 +9,6 @@ two unfinished tasks share a key.
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import tempfile
 from collections import Counter, defaultdict
@@ -78,14 +77,14 @@ class Inloop(RuleBasedStateMachine):
     """One store, opened again and again, beside its model."""
 
     ids: Bundle[str] = Bundle("ids")
+    root: Path
 
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
         self.clock = FakeClock()
         self.runner = asyncio.Runner()
-        self.folder = Path(tempfile.mkdtemp(prefix="inloop-"))
-        self.path = self.folder / "tasks.db"
+        self.path = Path(tempfile.mkdtemp(dir=self.root)) / "tasks.db"
         self.may_end: dict[str, asyncio.Event] = {}
         self.stack = AsyncExitStack()
         self.tasks = TaskManager(
@@ -173,7 +172,6 @@ class Inloop(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run(self.stack.aclose())
         self.runner.close()
-        shutil.rmtree(self.folder)
 
     @rule()
     def close_and_open(self) -> None:
@@ -414,8 +412,9 @@ class Inloop(RuleBasedStateMachine):
 
 @pytest.mark.slow
 @pytest.mark.timeout(max(120, EXAMPLES))
-def test_inloop_does_what_the_model_does() -> None:
+def test_inloop_does_what_the_model_does(tmp_path: Path) -> None:
     """Random steps of verbs, time, shutdowns and crashes, against the model."""
+    Inloop.root = tmp_path
     assert KEPT_DELETED == 60
     run_state_machine_as_test(
         Inloop,

@@ -23,7 +23,7 @@ from .rig import HOUR, LANES, Rig
 pytestmark = pytest.mark.anyio
 
 # Turns of the loop before the cancellation: before the first step, on the way, at the answer, after.
-TURNS = (0, 1, 2, 3, 4, 6, 9)
+TURNS = (0, 1, 2, 3, 5, 8)
 
 Op = Callable[[Rig], Awaitable[object]]
 
@@ -163,12 +163,17 @@ LOOK = (
 )
 
 
-async def snapshot(rig: Rig) -> Counter[str]:
+def snapshot(path: Path) -> Counter[str]:
     """What is stored, without names and instants."""
-    found: Counter[str] = Counter()
-    for sql in LOOK:
-        found.update(word for (word,) in await rig.sql(sql))
-    return found
+    with contextlib.closing(sqlite3.connect(path)) as cx:
+        return Counter(word for sql in LOOK for (word,) in cx.execute(sql))
+
+
+def clean_up(path: Path) -> None:
+    """Remove what was made, and keep the owner."""
+    with contextlib.closing(sqlite3.connect(path)) as cx, cx:
+        for table in ("task", "event", "log", "pause", "queue", "count"):
+            cx.execute(f"delete from inloop_{table}")
 
 
 def is_free(path: Path) -> bool:
@@ -203,29 +208,24 @@ async def test_a_write_happens_whole_or_not_at_all(full: Rig, path: Path, call: 
     outcomes = []
     for n, turns in enumerate(TURNS):
         op = await call.ready(full, n)
-        before = await snapshot(full)
+        before = snapshot(path)
         await cancel_after(turns, op(full))
         await full.idle()
         assert is_free(path)
-        after = await snapshot(full)
+        after = snapshot(path)
         if after == before:
             await op(full)  # not at all: it can be done still
-            after = await snapshot(full)
+            after = snapshot(path)
         outcomes.append(changes(before, after))
-        await clean_up(full)
+        clean_up(path)
     assert all(outcome == outcomes[0] for outcome in outcomes), outcomes
-
-
-async def clean_up(rig: Rig) -> None:
-    for table in ("task", "event", "log", "pause", "queue", "count"):
-        await rig.sql(f"delete from inloop_{table}")
 
 
 @pytest.mark.parametrize("call", WRITES[:-1], ids=lambda call: call.name)
 async def test_a_write_that_waits_for_its_transaction(full: Rig, path: Path, call: Call) -> None:
     """Cancelled while its transaction is being begun, it still happens whole, once it can."""
     op = await call.ready(full, 0)
-    before = await snapshot(full)
+    before = snapshot(path)
     async with full.store.connect() as db:
         await db.execute("begin immediate")
         await cancel_after(20, op(full))
@@ -233,7 +233,7 @@ async def test_a_write_that_waits_for_its_transaction(full: Rig, path: Path, cal
         await db.rollback()
     await full.idle()
     assert is_free(path)
-    assert await snapshot(full) != before
+    assert snapshot(path) != before
 
 
 @pytest.mark.parametrize("turns", TURNS)
@@ -311,8 +311,8 @@ async def test_an_owner_that_starts_over(pair: tuple[Rig, Rig]) -> None:
             return len(await other.store.owners(other.now)) == 2
 
         await other.until(are_two)
-        await one.put()
-        assert len(await one.claim_ids()) == 1
+        task_id = await one.put()
+        assert task_id in await one.claim_ids()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 20, 100])

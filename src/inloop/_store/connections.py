@@ -80,17 +80,21 @@ class Connections(ABC):
         self._now = now
         self._wake = wake
         self._functions = tuple(functions)
-        opening = asyncio.get_running_loop().create_task(self._open(), name="inloop-open")
+        loop = asyncio.get_running_loop()
+        if self._vain is not None and self._vain.get_loop() is loop:
+            await self._vain  # an opening that was cancelled is being undone
+        opening = loop.create_task(self._open(), name="inloop-open")
         try:
             await asyncio.shield(opening)
         except asyncio.CancelledError:
             # The thread goes on opening; what it opens must not stay open.
-            opening.add_done_callback(self._opened_in_vain)
+            self._vain = loop.create_task(self._undo(opening), name="inloop-undo")
             raise
 
-    def _opened_in_vain(self, opening: asyncio.Task[None]) -> None:
+    async def _undo(self, opening: asyncio.Task[None]) -> None:
+        await asyncio.wait([opening])
         if not opening.cancelled() and opening.exception() is None:
-            self._vain = opening.get_loop().create_task(self.close(keep_lock=False))
+            await self.close(keep_lock=False)
 
     async def _open(self) -> None:
         self._thread = Thread(self._connect_writer)

@@ -73,10 +73,10 @@ def to_whole(seconds: float) -> Micros:
     return round(seconds * 1e6)
 
 
-def check_slots(value: object, what: str, least: int = 1) -> int:
-    """A number of slots."""
+def check_count(value: object, what: str, least: int = 1, most: int = 1_000_000) -> int:
+    """A whole number of something."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{what}={value!r}: must be a whole number")
-    if not least <= value <= 1_000_000:
-        raise ValueError(f"{what}={value}: must be {least} to 1,000,000")
+    if not least <= value <= most:
+        raise ValueError(f"{what}={value}: must be {least} to {most:,}")
     return value

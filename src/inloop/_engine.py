@@ -77,6 +77,7 @@ class Engine:
         self.noted = self._notes.want
         self._unsaved: list[tuple[Run, Move, End]] = []
         self._left: set[Run] = set()
+        self._release: Callable[[], None] | None = None
         self._hungry = True
         self._held_back = False
         self._changed = False
@@ -84,6 +85,7 @@ class Engine:
         self._next_due: Micros | None = None
         self._waits = False
         self._closing = False
+        self._interrupting = False
         self._closed = False
         self._services: list[asyncio.Task[None]] = []
 
@@ -320,6 +322,8 @@ class Engine:
         if (outcome := self._outcomes.get(claimed.id)) is not None and claimed.attempt > 1:
             outcome.reset()
         run.start(self._base.copy())
+        if self._interrupting:
+            self._interrupt_one(run)  # it was claimed just before: it never takes its first step
 
     def is_running(self, task_id: str) -> bool:
         """Whether an attempt of this task is in hand here."""
@@ -366,7 +370,7 @@ class Engine:
     def _save(self, run: Run, move: Move, end: End) -> None:
         lines = run.lines.take()
 
-        def saved(mine: bool | None, error: BaseException | None) -> None:
+        def saved(applied: Move | None, error: BaseException | None) -> None:
             if isinstance(error, StoreError):
                 # The task has run; what came of it is kept until the store takes it.
                 run.lines.put_back(lines)
@@ -378,7 +382,7 @@ class Engine:
                 self._forget(run)
                 if error is None:
                     self._notes.tell_lines(run, lines)
-                    self._tell(run, move, end, mine=bool(mine))
+                    self._tell(run, applied, end)
             else:
                 self._fail(run, error)
 
@@ -387,20 +391,22 @@ class Engine:
         except NotOpen:
             self._forget(run)
 
-    def _tell(self, run: Run, move: Move, end: End, *, mine: bool) -> None:
-        if not mine:
+    def _tell(self, run: Run, move: Move | None, end: End) -> None:
+        """Say what became of it: as it is stored, which may be what was asked just before."""
+        c = run.claimed
+        if move is None:
             log.warning(
-                "task %s was taken over while attempt %d ran; its end as %s was discarded",
-                move.task_id, move.attempt, move.to,
+                "task %s (%s) was taken over while attempt %d ran; its end was discarded",
+                c.id, c.name, c.attempt,
             )  # fmt: skip
             return
+        _report(c, move, end)
         if move.to in FINAL:
-            c = run.claimed
             ended = Ended(c.id, c.name, move.to, c.attempt, move.result, move.error, move.reason)
             self._outcomes.tell(c.id, ended, end.error if isinstance(end, Raised) else None)
             if self._chores.finished(move.to, move.at):
                 self._wake.set()
-        elif move.due is not None:
+        elif move.due is not None and move.to is State.SCHEDULED:
             self._next_due = min(move.due, self._next_due or move.due)
             self._wake.set()
         else:
@@ -442,9 +448,10 @@ class Engine:
         self._wake.set()
         if waits_for := self._running.names():
             log.info(
-                "inloop waits up to %g s for %d running tasks: %s",
+                "waiting up to %g s for %d running %s: %s",
                 grace,
                 len(waits_for),
+                "task" if len(waits_for) == 1 else "tasks",
                 ", ".join(waits_for[:20]),
             )
         try:
@@ -455,13 +462,13 @@ class Engine:
 
     async def _finish(self) -> None:
         self._store.hurry(2 * _shutdown.LAST_SECONDS)
-        runs = self._interrupt()
-        await _shutdown.within(_shutdown.LAST_SECONDS, self._running.is_idle)
-        for run in runs:
+        self._interrupt()
+        await _shutdown.within(_shutdown.LAST_SECONDS, self._running.is_empty)
+        for run in self._running:
             if not run.is_over:
                 self._give_up(run)
         await _shutdown.within(_shutdown.LAST_SECONDS / 2, self._running.has_only_threads)
-        left = [run for run in runs if not run.is_over]
+        left = [run for run in self._running if not run.is_over]
         self._keep_lock_for(left)
         try:
             await self._stop_services()
@@ -474,37 +481,47 @@ class Engine:
             self.lag.stop()
             await self._store.close(keep_lock=bool(left))
 
+    def _interrupt(self) -> None:
+        """Ask all that is in hand to stop, and all that is still to be started."""
+        self._interrupting = True
+        for run in self._running:
+            self._interrupt_one(run)
+
+    def _interrupt_one(self, run: Run) -> None:
+        if run.state is State.PAUSED and not run.is_over:
+            run.lost = True  # it stays paused in the store
+        run.stop(Request(Stop.INTERRUPT, reason="shutdown"))
+
     def _give_up(self, run: Run) -> None:
         """Nobody waits any longer: a coroutine is ended where it stands, a thread is left."""
         how = "a thread that cannot be ended" if run.in_thread else "it ignores cancellation"
+        what = "it will run again"
+        if run.state is State.PAUSED:
+            what = "it stays paused"
+        elif run.request is not None and run.request.stop is Stop.CANCEL:
+            what = "it will be cancelled at the next start"
         log.warning(
-            "inloop did not wait any longer for task %s (%s): %s; it will run again",
+            "did not wait any longer for task %s (%s): %s; %s",
             run.claimed.id,
             run.claimed.name,
             how,
+            what,
         )
         run.lost = run.lost or run.in_thread
         run.abandon()
 
-    def _interrupt(self) -> list[Run]:
-        """Ask all that is in hand to stop; what is paused stays so in the store."""
-        runs = list(self._running)
-        for run in runs:
-            if run.state is State.PAUSED and not run.is_over:
-                run.lost = True
-            run.stop(Request(Stop.INTERRUPT, reason="shutdown"))
-        return runs
-
     def _keep_lock_for(self, runs: list[Run]) -> None:
         """While code of our tasks may run, our lock says that we live."""
         self._left = set(runs)
+        if runs:
+            self._release = self._store.keep_lock()
 
     def gone(self, run: Run) -> None:
         """No code of it runs any more; after the last one of those left the lock may go."""
         if run in self._left:
             self._left.discard(run)
-            if not self._left:
-                self._store.release()
+            if not self._left and self._release is not None:
+                self._release()
 
     async def _stop_services(self) -> None:
         self._closed = True
@@ -523,3 +540,17 @@ class Engine:
         self.lag.stop()
         self._feed.close()
         self._outcomes.close()
+
+
+def _report(claimed: Claimed, move: Move, end: End) -> None:
+    """A failure is never silent: one line for each, and the traceback of the last."""
+    who = f"{claimed.name} ({claimed.id})"
+    if move.to is State.FAILED and isinstance(end, Raised):
+        text = end.text.traceback.rstrip() or str(end.text)
+        log.error("task %s failed in attempt %d:\n%s", who, claimed.attempt, text)
+    elif move.to is State.HELD:
+        log.warning("task %s is held, it needs a decision: %s", who, move.reason)
+    elif move.to is State.SCHEDULED and move.error is not None and move.due is not None:
+        pause = (move.due - move.at) / 1e6
+        told = "task %s failed in attempt %d, and is tried again in %.1f s: %s"
+        log.warning(told, who, claimed.attempt, pause, move.error)

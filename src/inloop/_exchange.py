@@ -86,6 +86,7 @@ class Move:
     actor: str = "engine"
     expires: Micros | None = None
     progress: Progress | None = None
+    paused_from: State | None = None
 
 
 class Line(NamedTuple):

@@ -42,7 +42,7 @@ class Key:
     """
 
     template: str | Callable[..., str | None]
-    keep: timedelta | None = None
+    keep: float | timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.keep is not None:
@@ -229,7 +229,7 @@ class TaskFunction(Generic[P, R]):
             priority=options.priority,
             arguments=arguments,
             key=None if key is None else self._key(key, bound),
-            keep=None if key is None or key.keep is None else to_whole(key.keep.total_seconds()),
+            keep=None if key is None or key.keep is None else to_whole(duration(key.keep, "keep")),
             expires=None if options.expires is None else due + to_whole(options.expires),
             options=json.dumps(self._changed) if self._changed else None,
             tags=texts.dump_tags(options.tags),

@@ -15,7 +15,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 import aiosqlite
 
 from inloop import _context
-from inloop._checks import check_priority, check_slots, check_tags, check_text, duration
+from inloop._checks import check_count, check_priority, check_tags, check_text, duration
 from inloop._chores import ends_of
 from inloop._clock import Clock, SystemClock
 from inloop._codec import MAX_SIZE, Coder
@@ -93,15 +93,15 @@ class TaskManager(Verbs):
         self._store = open_store(store, durability)
         self.name = check_text(name, "name") if name is not None else os.fspath(store)
         self.state = Namespace()
-        self._grace = duration(grace, "grace", least=0.0)
-        self._max_size = check_slots(max_size, "max_size") if max_size < 1_000_000 else max_size
+        self._grace = self._grace_now = duration(grace, "grace", least=0.0)
+        self._max_size = check_count(max_size, "max_size", most=1 << 30)
         self._clock: Clock = SystemClock()
         self._settings = Settings(
-            concurrency=check_slots(concurrency, "concurrency"),
+            concurrency=check_count(concurrency, "concurrency"),
             limits=slots_of(queues or {}),
             retention=retention_of(retention),
             work=bool(work),
-            capture_logs=int(capture_logs),
+            capture_logs=check_count(capture_logs, "capture_logs", least=0),
             max_lag=duration(max_lag, "max_lag"),
         )
         self._functions: dict[str, TaskFunction[Any, Any]] = {}
@@ -207,6 +207,7 @@ class TaskManager(Verbs):
 
     async def __aenter__(self) -> "TaskManager":
         loop = _running_loop()
+        self._grace_now = grace_now(self._grace)
         if self._engine is not None and self._pid == os.getpid():
             raise RuntimeError(
                 f"{self!r} is open already{'' if loop is self._loop else ' in another event loop'}:"
@@ -231,7 +232,7 @@ class TaskManager(Verbs):
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        await self._close(grace_now(self._grace))
+        await self._close(self._grace_now)
 
     async def _close(self, grace: float) -> None:
         if self._engine is None or self._pid != os.getpid():
@@ -273,7 +274,7 @@ class TaskManager(Verbs):
         if self._engine is not None and self._pid != os.getpid():
             return (
                 f"{self!r} was opened by process {self._pid}, and this is its fork {os.getpid()}: "
-                f"open a manager of its own here"
+                f"start this process by spawn, or open the manager after the fork"
             )
         if self._engine is not None and self._accepts:
             return f"{self!r} is open in another event loop: use it there"

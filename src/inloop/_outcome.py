@@ -120,7 +120,7 @@ def _interrupted(claimed: Claimed, at: Circumstances) -> Move:
     if at.pause is not None:
         # It was asked to pause and had not yet: that outlives the process.
         paused = _move(claimed, at, State.PAUSED, first=True, reason=at.pause.reason)
-        return replace(paused, actor=at.pause.actor)
+        return replace(paused, actor=at.pause.actor, paused_from=State.RUNNING)
     reason = at.request.reason or "interrupted"
     return _move(claimed, at, State.QUEUED, first=True, reason=reason)
 
@@ -169,7 +169,12 @@ def _again(
     # `expires` counts from due: a task that was worth starting is given the same time again.
     expires = None if claimed.expires is None else due + claimed.expires - claimed.due
     move = _move(claimed, at, State.SCHEDULED, failures=failures, error=error, reason=reason)
-    return replace(move, due=due, expires=expires)
+    move = replace(move, due=due, expires=expires)
+    if at.pause is not None:
+        # Paused means paused: it would be tried again, and is not before it is resumed.
+        by = at.pause
+        return replace(move, to=State.PAUSED, paused_from=State.SCHEDULED, actor=by.actor)
+    return move
 
 
 def _move(

@@ -57,10 +57,14 @@ class Exponential:
 
 
 def exponential(
-    base: float = 1, factor: float = 2, maximum: float = 3600, jitter: float = 0.1
+    base: float | timedelta = 1,
+    factor: float = 2,
+    maximum: float | timedelta = 3600,
+    jitter: float = 0.1,
 ) -> Exponential:
     """Seconds before the n-th retry: `base * factor ** (n - 1)`, at most `maximum`, ± `jitter`."""
-    return Exponential(base, factor, maximum, jitter)
+    least = duration(base, "base", least=0.0)
+    return Exponential(least, factor, duration(maximum, "maximum", least=0.0), jitter)
 
 
 _ONCE_A_SECOND_AND_DOUBLING = Exponential()
@@ -76,7 +80,7 @@ class Retry:
     """
 
     attempts: int
-    backoff: Callable[[int], float] = _ONCE_A_SECOND_AND_DOUBLING
+    backoff: Callable[[int], float | timedelta] = _ONCE_A_SECOND_AND_DOUBLING
     on: Kinds = (Exception,)
     give_up_on: Kinds = ()
 
@@ -98,7 +102,9 @@ class Retry:
             return None
         if isinstance(error, self.give_up_on) or not isinstance(error, self.on):
             return None
-        return max(0.0, float(self.backoff(failures)))
+        pause = self.backoff(failures)
+        seconds = pause.total_seconds() if isinstance(pause, timedelta) else float(pause)
+        return max(0.0, seconds)
 
 
 def _is_exception(kind: object) -> bool:

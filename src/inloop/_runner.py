@@ -149,6 +149,7 @@ class Run:
         self._host = host
         self._work = work
         self._task: asyncio.Task[None] | None = None
+        self._began = False
         self._timer: Timer | None = None
         self._timeout_left = timeout
         self._deadline: float | None = None
@@ -174,7 +175,10 @@ class Run:
         _logs.current.set(self.lines)
 
     async def _in_loop(self, context: Context) -> None:
+        self._began = True
         try:
+            if self.request is not None:
+                raise asyncio.CancelledError  # asked to stop before its first step: it never ran
             if len(self.claimed.arguments) > LARGE:
                 call = await self._host.threads.call(context.copy(), self._bind)
             else:
@@ -269,7 +273,8 @@ class Run:
     def _tell(self) -> None:
         if self._resume_thread is not None:
             self._resume_thread.set()
-        if self._task is not None and not self.is_over:
+        # Before its first step a cancellation would end the asyncio task without a word to us.
+        if self._task is not None and not self.is_over and self._began:
             self._task.cancel()
             # A task that was being held is let go, so that its clean-up can complete.
             self.gate.open()

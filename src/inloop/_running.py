@@ -67,6 +67,10 @@ class Running:
         run.state, run.holds_slot = State.RUNNING, True
         self.taken += 1
 
+    def is_empty(self) -> bool:
+        """Nothing is in hand, not even paused, and nothing is being claimed."""
+        return not self.reserved and not self._by_seq
+
     def is_idle(self) -> bool:
         """Nothing runs, nothing that has run is still to be stored, nothing is being claimed."""
         return not self.reserved and not any(run.holds_slot or run.is_over for run in self)

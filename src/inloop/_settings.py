@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from inloop._checks import check_slots, check_text, duration, to_whole
+from inloop._checks import check_count, check_text, duration, to_whole
 from inloop._model import FINAL, Micros, State
 
-Retention = timedelta | Mapping[State | str, timedelta | None] | None
+Retention = float | timedelta | Mapping[State | str, float | timedelta | None] | None
 KEPT = timedelta(days=7)
 
 
@@ -33,7 +33,7 @@ class Queue:
 
     def __post_init__(self) -> None:
         if self.concurrency is not None:
-            check_slots(self.concurrency, "concurrency", least=0)
+            check_count(self.concurrency, "concurrency", least=0)
 
 
 class Namespace:
@@ -71,10 +71,10 @@ def slots_of(queues: Mapping[str, Queue]) -> dict[str, int]:
 
 
 def retention_of(retention: Retention) -> dict[State, Micros | None]:
-    if retention is None or isinstance(retention, timedelta):
+    if retention is None or isinstance(retention, int | float | timedelta):
         return dict.fromkeys(_ENDS, _keep(retention))
     if not isinstance(retention, Mapping):
-        raise TypeError(f"retention={retention!r}: must be a timedelta, or one per final state")
+        raise TypeError(f"retention={retention!r}: must be a duration, or one per final state")
     found: dict[State, Micros | None] = {}
     for state, keep in retention.items():
         if state not in _ENDS:
@@ -83,5 +83,5 @@ def retention_of(retention: Retention) -> dict[State, Micros | None]:
     return dict.fromkeys(_ENDS, _keep(KEPT)) | found
 
 
-def _keep(keep: timedelta | None) -> Micros | None:
+def _keep(keep: float | timedelta | None) -> Micros | None:
     return None if keep is None else to_whole(duration(keep, "retention", least=0.0))

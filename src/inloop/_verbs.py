@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from inloop._checks import check_slots, check_text, instant
+from inloop._checks import check_count, check_text, instant
 from inloop._chores import UNDO_FOR
 from inloop._exchange import By, Filter
 from inloop._model import (
@@ -350,7 +350,7 @@ class Verbs(ABC):
         """
         await self._ready()
         if concurrency is not None:
-            check_slots(concurrency, "concurrency", least=0)
+            check_count(concurrency, "concurrency", least=0)
         by = self._by(reason, actor)
         await self._store.set_queue(check_text(name, "name"), concurrency, by)
         self._poke()

@@ -69,11 +69,12 @@ def test_a_child_that_lives_on_does_not_hide_its_parents_death(
     """The child holds no lock of the parent's: a sibling takes the tasks over within a second."""
     with stage(tmp_path) as on:
         parent, sibling = on.puppet("parent", CHILD_LIVES="60"), on.puppet("sibling")
-        tasks = parent.tell("enqueue_many", "nap", 3, 0.5)
+        tasks = [parent.tell("enqueue", "nap", 2) for _ in range(3)]
         if how == "subprocess":
             on.children.append(parent.tell("spawn"))
         else:
             fork(on, parent, how)
+        wait_until(lambda: all(on.began(task, "parent") for task in tasks), "they run")
         begun = parent.kill()
         wait_until(lambda: look(tmp_path, HERS.format(parent.pid)) == [(0,)], "they are recovered")
         took = time.monotonic() - begun
@@ -108,7 +109,8 @@ def test_a_child_that_lives_on_does_not_keep_the_keepers_locks(tmp_path: Path, h
     with stage(tmp_path) as on:
         dying = on.puppet("dying")
         parent = on.puppet("parent", POINTS="SIGKILL", CHILD_LIVES="60")
-        task = dying.tell("enqueue", "nap", 0.5)
+        task = dying.tell("enqueue", "nap", 2)
+        wait_until(lambda: on.began(task, "dying"), "it runs")
         fork(on, parent, how)
         parent.arm("recovering")
         dying.kill()

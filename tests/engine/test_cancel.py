@@ -16,6 +16,7 @@ from inloop import (
     current_task,
     exponential,
 )
+from inloop._outcome import Request, Stop
 from inloop.testing import FakeClock, crash, running, settled
 
 pytestmark = pytest.mark.anyio
@@ -478,3 +479,32 @@ async def test_slots_of_cancelled_enqueues_are_given_back(path: Path) -> None:
         door.open()
         for handle in handles:
             await handle
+
+
+@pytest.mark.parametrize("stop", list(Stop))
+async def test_asked_before_its_first_step(tasks: TaskManager, stop: Stop) -> None:
+    """It does not begin at all, and ends as it was asked to; its slot is free again."""
+    ran: list[int] = []
+
+    @tasks.task
+    async def work() -> None:
+        ran.append(current_task().attempt)
+
+    async with tasks:
+        engine = tasks._engine
+        assert engine is not None
+        call = asyncio.ensure_future(work.enqueue())
+        while not engine._running.ids:
+            await asyncio.sleep(0)
+        (run,) = engine._running
+        run.stop(Request(stop, reason="too early"))
+        assert ran == []
+        handle = await call
+        await settled(tasks)
+        expected = {
+            Stop.CANCEL: ["running", "cancelled"],
+            Stop.TIMEOUT: ["running", "failed"],
+            Stop.INTERRUPT: ["running", "queued", "running", "succeeded"],
+        }
+        assert await moves(tasks, handle.id) == expected[stop]
+        assert ran == ([2] if stop is Stop.INTERRUPT else [])

@@ -197,15 +197,8 @@ class Model:
         instants += [until for until in self.pauses.values() if until is not None]
         return min(instants, default=None)
 
-    def close(self) -> None:
-        """The process ends in good order: what ran is interrupted."""
-        self._leave(died=False)
-
-    def crash(self) -> None:
-        """The process dies."""
-        self._leave(died=True)
-
-    def _leave(self, *, died: bool) -> None:
+    def leave(self, *, died: bool) -> None:
+        """The process is gone; it died, or interrupted what ran and closed in good order."""
         for task in self.resuming:
             task.state, task.goes_first = "queued", True
         self.resuming.clear()

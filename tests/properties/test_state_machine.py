@@ -12,8 +12,8 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +40,6 @@ from reference_model import (
     TIMEOUT,
     TRIES,
     Model,
-    Modelled,
     Plan,
     Refused,
 )
@@ -53,7 +52,6 @@ from inloop import (
     Snooze,
     State,
     TaskManager,
-    TaskNotFound,
     current_task,
 )
 from inloop._model import ENTRY, is_legal
@@ -85,6 +83,7 @@ class Inloop(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.runner = asyncio.Runner()
         self.path = Path(tempfile.mkdtemp(dir=self.root)) / "tasks.db"
+        self.seen = sqlite3.connect(self.path)
         self.may_end: dict[str, asyncio.Event] = {}
         self.stack = AsyncExitStack()
         self.tasks = TaskManager(
@@ -135,21 +134,6 @@ class Inloop(RuleBasedStateMachine):
             while [owner.me for owner in await self.tasks.owners()] != [True] or self.orphans():
                 await asyncio.sleep(0.002)
 
-    async def open_again(self, leave: Callable[[], Awaitable[None]]) -> None:
-        """Leave, and open again while everything is paused.
-
-        Recovery never delays a start; so, were it not for the pause, what is queued might begin
-        before what is recovered, or after it.
-        """
-        await self.tasks.pause_all()
-        await leave()
-        await self.open()
-        if "" in self.model.pauses:
-            await self.pause("", self.model.pauses[""])
-        else:
-            await self.tasks.resume_all()
-        await self.rest()
-
     async def pause(self, queue: str, until: int | None) -> None:
         """Pause a queue, or ("") everything, until an instant of the model's."""
         left = None if until is None else timedelta(seconds=until - self.model.now)
@@ -172,23 +156,28 @@ class Inloop(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run(self.stack.aclose())
         self.runner.close()
+        self.seen.close()
 
-    @rule()
-    def close_and_open(self) -> None:
-        async def leave() -> None:
+    @rule(dies=st.sampled_from([True, True, False]))
+    def open_again(self, dies: bool) -> None:
+        """The process dies, or ends in good order, and another one takes its place."""
+
+        async def work() -> None:
+            # Recovery never delays a start: were it not for this pause, what is queued might
+            # begin before what is recovered, or after it.
+            await self.tasks.pause_all()
+            if dies:
+                await crash(self.tasks)
             await self.stack.aclose()
-            self.model.close()
+            self.model.leave(died=dies)
+            await self.open()
+            if "" in self.model.pauses:
+                await self.pause("", self.model.pauses[""])
+            else:
+                await self.tasks.resume_all()
+            await self.rest()
 
-        self.run(self.open_again(leave))
-
-    @rule()
-    def crash_and_open(self) -> None:
-        async def leave() -> None:
-            await crash(self.tasks)
-            await self.stack.aclose()
-            self.model.crash()
-
-        self.run(self.open_again(leave))
+        self.run(work())
 
     @rule(seconds=st.sampled_from([1, 10, 30, 60, 290, 400]))
     def advance(self, seconds: int) -> None:
@@ -242,68 +231,39 @@ class Inloop(RuleBasedStateMachine):
 
     # ---- control of one task
 
-    def control(
-        self,
-        id_: str,
-        verb: Callable[[str], Awaitable[object]],
-        modelled: Callable[[Modelled], object],
+    @rule(id_=ids, verb=st.sampled_from(["pause", "resume", "cancel"]))
+    def control(self, id_: str, verb: str) -> None:
+        self.ask(id_, verb)
+
+    @rule(id_=ids, verb=st.sampled_from(["retry", "retry", "fail", "delete", "restore"]))
+    def control_ended(self, id_: str, verb: str) -> None:
+        self.ask(id_, verb)
+
+    @rule(id_=ids, delay=delays)
+    def reschedule(self, id_: str, delay: int) -> None:
+        at = self.clock.time + timedelta(seconds=delay) if delay else None
+        self.ask(id_, "reschedule", (at,), (delay,))
+
+    def ask(
+        self, id_: str, verb: str, real: tuple[Any, ...] = (), modelled: tuple[Any, ...] = ()
     ) -> None:
         """The same verb on both: the same answer, or both refuse."""
 
         async def work() -> None:
             task = self.model.tasks.get(id_)
             if task is None:
-                # It was deleted more than a minute ago, and may have been pruned.
-                with suppress(TaskNotFound, IllegalMove):
-                    await self.tasks.get(id_)
-                return
+                return  # it was deleted a minute ago or more, and may have been pruned
             try:
-                expected = modelled(task)
+                expected = getattr(self.model, verb)(task, *modelled)
             except Refused:
                 with pytest.raises(IllegalMove):
-                    await verb(id_)
+                    await getattr(self.tasks, verb)(id_, *real)
             else:
-                answer = await verb(id_)
+                answer = await getattr(self.tasks, verb)(id_, *real)
                 assert expected is None or answer is expected
             await self.rest()
 
         self.run(work())
-
-    @rule(id_=ids)
-    def cancel(self, id_: str) -> None:
-        self.control(id_, self.tasks.cancel, self.model.cancel)
-
-    @rule(id_=ids)
-    def pause_task(self, id_: str) -> None:
-        self.control(id_, self.tasks.pause, self.model.pause)
-
-    @rule(id_=ids)
-    def resume_task(self, id_: str) -> None:
-        self.control(id_, self.tasks.resume, self.model.resume)
-
-    @rule(id_=ids)
-    def retry(self, id_: str) -> None:
-        self.control(id_, self.tasks.retry, self.model.retry)
-
-    @rule(id_=ids)
-    def fail(self, id_: str) -> None:
-        self.control(id_, self.tasks.fail, self.model.fail)
-
-    @rule(id_=ids)
-    def delete(self, id_: str) -> None:
-        self.control(id_, self.tasks.delete, self.model.delete)
-
-    @rule(id_=ids)
-    def restore(self, id_: str) -> None:
-        self.control(id_, self.tasks.restore, self.model.restore)
-
-    @rule(id_=ids, delay=delays)
-    def reschedule(self, id_: str, delay: int) -> None:
-        def verb(id_: str) -> Awaitable[bool]:
-            at = self.clock.time + timedelta(seconds=delay) if delay else None
-            return self.tasks.reschedule(id_, at)
-
-        self.control(id_, verb, lambda task: self.model.reschedule(task, delay))
 
     @rule(id_=ids)
     def release(self, id_: str) -> None:
@@ -321,19 +281,15 @@ class Inloop(RuleBasedStateMachine):
     # ---- control of queues
 
     @rule(queue=paused_queues, seconds=st.sampled_from([None, 20, 90]))
-    def pause_queue(self, queue: str, seconds: int | None) -> None:
+    def pause_or_resume_queue(self, queue: str, seconds: int | None) -> None:
         async def work() -> None:
-            self.model.pauses[queue] = None if seconds is None else self.model.now + seconds
-            await self.pause(queue, self.model.pauses[queue])
-            await self.rest()
-
-        self.run(work())
-
-    @rule(queue=paused_queues)
-    def resume_queue(self, queue: str) -> None:
-        async def work() -> None:
-            await (self.tasks.resume_queue(queue) if queue else self.tasks.resume_all())
-            self.model.pauses.pop(queue, None)
+            if queue in self.model.pauses:
+                del self.model.pauses[queue]
+                await (self.tasks.resume_queue(queue) if queue else self.tasks.resume_all())
+            else:
+                until = None if seconds is None else self.model.now + seconds
+                self.model.pauses[queue] = until
+                await self.pause(queue, until)
             await self.rest()
 
         self.run(work())
@@ -342,11 +298,7 @@ class Inloop(RuleBasedStateMachine):
 
     def rows(self, sql: str) -> list[Any]:
         """What is in the file, by a connection that knows nothing of inloop."""
-        cx = sqlite3.connect(self.path)
-        try:
-            return cx.execute(sql).fetchall()
-        finally:
-            cx.close()
+        return self.seen.execute(sql).fetchall()
 
     @invariant()
     def promises_hold(self) -> None:

@@ -129,21 +129,6 @@ async def test_any_name_of_a_file(tmp_path: Path, name: str) -> None:
         assert await rig.store.counts() == {"default": {State.QUEUED: 1}}
 
 
-async def test_a_relative_path_is_fixed_when_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Changing the working directory afterwards does not move the store."""
-    (tmp_path / "one").mkdir()
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "one")
-    store = open_store("tasks.db", "full")
-    monkeypatch.chdir(tmp_path / "other")
-    rig = await Rig(store).open()
-    await rig.close()
-    assert (tmp_path / "one" / "tasks.db").exists()
-    assert list((tmp_path / "other").iterdir()) == []
-
-
 async def test_a_symbolic_link_to_the_file(path: Path, tmp_path: Path) -> None:
     """A link to a store leads to that store."""
     async with opened(path) as rig:

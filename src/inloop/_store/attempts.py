@@ -5,11 +5,12 @@ Every statement names the state, owner and attempt that it expects: a stale owne
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from inloop import _texts as texts
-from inloop._exchange import By, Lanes, Line, Move
-from inloop._model import FINAL, Progress
+from inloop._exchange import Ask, By, Lanes, Line, Move
+from inloop._model import FINAL, Progress, State
 from inloop._store.queue import FIRST, RUNNING, limits
 from inloop._store.rows import chunks, values
 
@@ -17,7 +18,7 @@ END = """
 update inloop_task
 set state = new.column4, moved = new.column5, actor = new.column6, reason = new.column7,
     writer = ?, owner = null, asked = null,
-    paused_from = case new.column4 when 'paused' then 'running' end,
+    paused_from = new.column18,
     failures = new.column8,
     due = coalesce(new.column9, due),
     rank = coalesce(new.column10, -priority),
@@ -32,7 +33,13 @@ where inloop_task.seq = new.column1
   and inloop_task.owner = ?
 returning seq, attempt
 """
-END_COLUMNS = 17
+END_COLUMNS = 18
+
+# What was asked, and not yet heard by the attempt that ends now.
+UNHEARD = """
+select seq, attempt, asked, actor, reason from inloop_task
+where owner = :owner and asked in ('cancel', 'pause') and asked is not null
+"""
 
 
 def _end_row(move: Move) -> tuple[Any, ...]:
@@ -41,20 +48,44 @@ def _end_row(move: Move) -> tuple[Any, ...]:
         move.seq, move.expects, move.attempt, move.to, move.at, move.actor, move.reason,
         move.failures, move.due, FIRST if move.first else None,
         move.at if move.to in FINAL else None, move.result, texts.dump_error(move.error),
-        move.expires, done, total, message,
+        move.expires, done, total, message, move.paused_from,
     )  # fmt: skip
 
 
-def end(cx: sqlite3.Connection, moves: list[Move], owner: int) -> list[bool]:
-    """Apply the ends of attempts; False for a task that is no longer ours in that attempt."""
+def end(cx: sqlite3.Connection, moves: list[Move], owner: int) -> list[Move | None]:
+    """Apply the ends of attempts: what was stored of each; None if it is no longer ours."""
+    if any(move.to in _GOES_ON for move in moves):
+        moves = _overruled(cx, moves, owner)
     # Of two ends of one attempt the first counts; the statement would take either.
     first = {(move.seq, move.attempt): move for move in reversed(moves)}
     ours: set[tuple[int, int]] = set()
     for size, flat in chunks([_end_row(move) for move in first.values()]):
         ours.update(cx.execute(values(END, size, END_COLUMNS), [owner, *flat, owner]).fetchall())
     return [
-        (move.seq, move.attempt) in ours and first[move.seq, move.attempt] is move for move in moves
+        move if at in ours and first[at] is move else None
+        for at, move in (((move.seq, move.attempt), move) for move in moves)
     ]
+
+
+_GOES_ON = frozenset({State.SCHEDULED, State.QUEUED})
+
+
+def _overruled(cx: sqlite3.Connection, moves: list[Move], owner: int) -> list[Move]:
+    """Cancel means cancel: an end that came before the word was heard does not undo it."""
+    found = [Ask(*row) for row in cx.execute(UNHEARD, {"owner": owner}).fetchall()]
+    asks = {(ask.seq, ask.attempt): ask for ask in found}
+    return [_overrule(move, asks.get((move.seq, move.attempt))) for move in moves]
+
+
+def _overrule(move: Move, ask: Ask | None) -> Move:
+    if ask is None or move.to not in _GOES_ON:
+        return move
+    if ask.verb == "cancel":
+        return replace(
+            move, to=State.CANCELLED, due=None, first=False, actor=ask.actor, reason=ask.reason
+        )
+    before = State.RUNNING if move.first else State.SCHEDULED
+    return replace(move, to=State.PAUSED, paused_from=before, actor=ask.actor, reason=ask.reason)
 
 
 # The pause that was asked for; a resume that came before it was obeyed calls it off.

@@ -69,7 +69,14 @@ class Thread(aiosqlite.Connection):
 
     async def run(self, work: Work[R]) -> R:
         """Run one closure on the connection, in its thread."""
-        return await run_on(self, work)
+
+        def call() -> R:
+            # Looked up in the thread: it may have been mended since this was handed in.
+            assert self._connection is not None
+            return work(self._connection)
+
+        result: R = await self._execute(call)  # type: ignore[no-untyped-call] # untyped there
+        return result
 
     async def reconnect(self, connect: Callable[[], sqlite3.Connection]) -> None:
         """Put a new connection in the place of a broken one."""

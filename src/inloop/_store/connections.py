@@ -21,12 +21,12 @@ from uuid import uuid4
 
 from inloop._errors import NotOpen, StoreError
 from inloop._model import Micros
-from inloop._store import housekeeping, place
+from inloop._store import housekeeping, keeper, place
 from inloop._store.commit import GroupCommit, Op, Outcome, Phase, Thread
 from inloop._store.keeper import Keeper
 from inloop._store.owners import Owners, Turnstile, boot_id, host
 from inloop._store.place import Durability, Place
-from inloop._store.writer import Writer
+from inloop._store.writer import Writer, identity
 
 log = logging.getLogger("inloop")
 
@@ -65,7 +65,7 @@ class Connections(ABC):
     @property
     def place(self) -> Place:
         """Where the file is; a store in memory has one only while it is open."""
-        found = self._where or self._opened
+        found = self._opened or self._where
         if found is None:
             raise NotOpen("a store in memory is there only while it is open")
         return found
@@ -103,7 +103,7 @@ class Connections(ABC):
             self._reader = Thread(partial(place.connect, self.place, self.durability, writes=False))
             await self._reader
         except BaseException:
-            await self._part(self.release)
+            await self._part(partial(self._unlock, unlink=False))
             raise
         self._group = GroupCommit(self._thread, self._transact)
         _open_stores.add(self)
@@ -112,8 +112,10 @@ class Connections(ABC):
 
     def _connect_writer(self) -> sqlite3.Connection:
         """In the thread: look at the place, open it, migrate it, become an owner."""
-        self._opened = here = self._where or self._in_folder()
+        # One file has one name here, whatever links lead to it: its locks lie beside that.
+        self._opened = here = place.resolve(self._where or self._in_folder())
         place.prepare(here)
+        refuse_forked(here)
         self._owners = owners = Owners(here.path)
         owners.prepare()
         # Of several processes that start together one migrates, and the others wait for it.
@@ -123,7 +125,7 @@ class Connections(ABC):
             with door:
                 cx = self._first_steps(here, owners, turnstile)
             # A turnstile of its own: two threads of one process are two writers.
-            writer = Writer(here, Turnstile(owners.folder / "write.lock"))
+            writer = Writer(here, Turnstile(owners.folder / "write.lock"), keeper.PATIENCE)
             self._keeper = Keeper(writer, self.durability, owners, self._now, self._wake)
             return cx
         except BaseException:
@@ -164,7 +166,7 @@ class Connections(ABC):
         return int(n)
 
     async def reopen_owner(self) -> None:
-        self.release()
+        self._unlock(unlink=False)
         self.me = await self._write(self._register)
         if self._keeper is not None:
             self._keeper.me = self.me
@@ -175,26 +177,29 @@ class Connections(ABC):
 
     async def close(self, *, keep_lock: bool) -> None:
         leave = {"now": self._now(), "n": self.me}
+        has_left = False
         try:
             if not keep_lock:
                 with contextlib.suppress(StoreError):
-                    await self._write(lambda cx: cx.execute(LEAVE, leave).rowcount)
+                    has_left = await self._write(lambda cx: cx.execute(LEAVE, leave).rowcount) > 0
             await self._group.close()
         finally:
-            await self._part(None if keep_lock else self._unlock)
+            # The file of one who could not say that he leaves stays: it proves that he is dead.
+            await self._part(None if keep_lock else partial(self._unlock, unlink=has_left))
 
-    def release(self) -> None:
-        if self._owners is not None:
-            self._owners.release(unlink=False)
+    def keep_lock(self) -> Callable[[], None]:
+        # Of this very opening: the manager may be open again, as another owner, by then.
+        assert self._owners is not None
+        return partial(self._owners.release, unlink=False)
 
     async def abandon(self) -> None:
         self._group.abandon()
         await self._group.stopped()
-        await self._part(self.release)
+        await self._part(partial(self._unlock, unlink=False))
 
-    def _unlock(self) -> None:
+    def _unlock(self, *, unlink: bool) -> None:
         if self._owners is not None:
-            self._owners.release(unlink=True)
+            self._owners.release(unlink=unlink)
 
     async def _part(self, unlock: Callable[[], None] | None) -> None:
         """Give back what is held, in the threads that use it, and let them end."""
@@ -206,6 +211,7 @@ class Connections(ABC):
                 self._writer.turnstile.close()
             if self._folder is not None:
                 self._folder.cleanup()
+                self._opened = None
 
         if self._keeper is not None:
             self._keeper.stop()
@@ -249,12 +255,31 @@ class Connections(ABC):
 
 _open_stores: weakref.WeakSet[Connections] = weakref.WeakSet()
 _forked: list[Connections] = []
+_forked_files: dict[tuple[int, int], int] = {}
 
 
 def _after_fork_in_child() -> None:
     """A child must not touch its parent's connections, nor close them: it keeps them unused."""
-    _forked.extend(_open_stores)
+    for store in _open_stores:
+        _forked.append(store)
+        if store._writer is not None and store._writer.file is not None:
+            _forked_files[store._writer.file] = os.getppid()
     _open_stores.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def refuse_forked(here: Place) -> None:
+    """SQLite remembers its locks per process: a fork inherits the memory, and not the locks.
+
+    A connection opened in the child to a file that the parent had open would take no locks at all,
+    and the parent would end by deleting the log that the child writes.
+    """
+    parent = _forked_files.get(identity(here) or (0, 0))
+    if parent is not None:
+        raise StoreError(
+            f"{here} was open in process {parent} when it forked this one, and SQLite's locks do "
+            f"not survive that: open it in the parent after the fork, or start this process by "
+            f"spawn"
+        )

@@ -27,6 +27,8 @@ LOOK_EVERY = 0.3
 # Somebody else's commit is noticed within this: a `stat` costs 2 µs, and wakes no event loop.
 GLANCE_EVERY = 0.04
 HEARTBEAT = 5_000_000
+# It comes again: it does not stand in the way of the store's own writer.
+PATIENCE = 0.3
 
 BEAT = "update inloop_owner set heartbeat = :now where n = :me and closed is null"
 
@@ -119,7 +121,7 @@ class Keeper:
                 self._recover(cx, recovery.Dead(*row))
 
     def _recover(self, cx: sqlite3.Connection, dead: recovery.Dead) -> None:
-        seized = self._owners.seize(dead.id, dead.boot, dead.host)
+        seized = self._owners.seize(dead.id, dead.boot, dead.host, older=dead.n < self.me)
         if seized is None:
             return
         try:

@@ -123,18 +123,19 @@ class Owners:
         _close(self._mine)
         self._mine = None
 
-    def seize(self, owner: str, boot: str, at_host: str) -> "Seized | None":
+    def seize(self, owner: str, boot: str, at_host: str, *, older: bool) -> "Seized | None":
         """The dead owner's lock, or None if it lives or its death cannot be known.
 
         A missing lock file proves death only where the owner cannot be running: after a reboot, on
-        another machine, or beside a restored copy of the store.
+        another machine, or beside a restored copy of the store, whose folder is new. That says
+        something only of an owner `older` than ourselves.
         """
         path = self.path(owner)
         try:
             return _seize(path)
         except FileNotFoundError:
             elsewhere = boot != boot_id() or at_host != host()
-            return Seized(None, path) if self.fresh or elsewhere else None
+            return Seized(None, path) if elsewhere or (self.fresh and older) else None
 
     def sweep(self, known: Iterable[str]) -> None:
         """Remove lock files that nobody holds and no open owner has: left by deaths in between."""
@@ -145,11 +146,11 @@ class Owners:
                     if (seized := _seize(path)) is not None:
                         seized.bury()
 
-    def is_alive(self, owner: str, boot: str, at_host: str) -> bool | None:
+    def is_alive(self, owner: str, boot: str, at_host: str, *, older: bool) -> bool | None:
         """Whether an owner lives; None: unknown, its lock file is gone but it may be running."""
         if owner == self.id:
             return True
-        seized = self.seize(owner, boot, at_host)
+        seized = self.seize(owner, boot, at_host, older=older)
         if seized is not None:
             seized.let_go()
             return False
@@ -213,7 +214,8 @@ class Turnstile:
     def __enter__(self) -> None:
         if not try_lock(self._fd):
             self._queue_up()
-        os.pwrite(self._fd, self._pid, 0)
+        with contextlib.suppress(OSError):  # it is only for a message
+            os.pwrite(self._fd, self._pid, 0)
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)

@@ -84,6 +84,11 @@ def parse(store: str | os.PathLike[str]) -> Place | None:
     return Place(Path(text).absolute(), trust)
 
 
+def resolve(place: Place) -> Place:
+    """The file itself, through whatever symbolic links lead to it."""
+    return Place(Path(os.path.realpath(place.path)), place.trust_file_system)
+
+
 def prepare(place: Place) -> None:
     """Look at the place before it is opened, and make an empty file where there is none."""
     path = place.path

@@ -64,8 +64,8 @@ class Store(Protocol):
         """Write what waits, end the owner, close. `keep_lock`: code of its tasks still runs."""
         ...
 
-    def release(self) -> None:
-        """Give up the owner's lock, once no code of its tasks runs any more."""
+    def keep_lock(self) -> Callable[[], None]:
+        """For a close with `keep_lock`: what gives up this owner's lock later, from any thread."""
         ...
 
     async def abandon(self) -> None:
@@ -97,7 +97,11 @@ class Store(Protocol):
         ...
 
     def end(self, move: Move, lines: Sequence[Line], done: Done) -> None:
-        """Apply the end of an attempt if it is still ours; `done` gets whether it was."""
+        """Apply the end of an attempt if it is still ours.
+
+        `done` gets the Move as it was stored, None if the attempt was not ours any more. One to
+        scheduled or queued gives way to a cancel or a pause that was asked for just before.
+        """
         ...
 
     async def pause_mine(self, seq: int, attempt: int, by: By) -> bool:

@@ -104,7 +104,7 @@ where id < :before order by id desc limit :most
 """
 
 OWNERS = """
-select o.id, o.pid, o.host, o.boot, o.started, o.heartbeat,
+select o.n, o.id, o.pid, o.host, o.boot, o.started, o.heartbeat,
        (select count(*) from inloop_task where owner = o.n)
 from inloop_owner as o where o.closed is null order by o.n
 """

@@ -35,22 +35,26 @@ class Orphan(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What becomes of it. `deaths` is the count of deaths in a row; `counted`: this was one."""
+    """What becomes of it. `deaths` is the count of deaths in a row; `counted`: this was one.
+
+    `as_asked`: it is done now on behalf of whoever had asked for it.
+    """
 
     to: State
     deaths: int
     why: str
     first: bool = False
     counted: bool = False
+    as_asked: bool = False
 
 
 def decide(orphan: Orphan, *, died: bool) -> Fate:
     """The fate of a task whose owner died, or (`died` False) was taken over by a person."""
     deaths = orphan.deaths
     if orphan.asked == "cancel":
-        return Fate(State.CANCELLED, deaths, "it had been asked to stop")
+        return Fate(State.CANCELLED, deaths, "it had been asked to stop", as_asked=True)
     if orphan.asked == "pause":
-        return Fate(State.PAUSED, deaths, "it had been asked to pause")
+        return Fate(State.PAUSED, deaths, "it had been asked to pause", as_asked=True)
     if orphan.state == State.PAUSED and orphan.asked == "resume":
         return Fate(State.QUEUED, deaths, "it had been asked to resume", first=True)
     if orphan.state == State.PAUSED:
@@ -110,7 +114,9 @@ update inloop_task
 set state = :to, owner = null, asked = null,
     deaths = :deaths, death_mark = case when :counted then done else death_mark end,
     rank = case when :first then :rank else -priority end,
-    moved = :now, actor = 'engine', reason = :reason, writer = :writer,
+    actor = case when :as_asked then actor else 'engine' end,
+    reason = case when :as_asked then reason else :reason end,
+    moved = :now, writer = :writer,
     paused_from = case when :to = 'paused' then coalesce(paused_from, state) end,
     finished = :finished, error = coalesce(:error, error)
 where seq = :seq and owner = :owner and attempt = :attempt
@@ -158,8 +164,8 @@ def _settle(cx: sqlite3.Connection, orphan: Orphan, dead: Dead, by: By, died: bo
     lost = ErrorText("ProcessDied", f"process {dead.pid} on {dead.host} is gone: {fate.why}", "")
     settled: dict[str, Any] = {
         "seq": orphan.seq, "owner": dead.n, "attempt": orphan.attempt, "to": fate.to,
-        "deaths": fate.deaths, "counted": fate.counted, "first": fate.first, "rank": FIRST,
-        "now": by.now, "reason": fate.why, "writer": by.writer,
+        "deaths": fate.deaths, "counted": fate.counted, "as_asked": fate.as_asked,
+        "first": fate.first, "rank": FIRST, "now": by.now, "reason": fate.why, "writer": by.writer,
         "finished": by.now if fate.to in FINAL else None,
         "error": texts.dump_error(lost) if fate.to in (State.FAILED, State.HELD) else None,
     }  # fmt: skip

@@ -32,7 +32,7 @@ from inloop._model import (
 )
 from inloop._store import attempts, control, housekeeping, place, queue, read, recovery
 from inloop._store.commit import Op, Outcome, Phase, Thread, run_on
-from inloop._store.connections import Connections
+from inloop._store.connections import Connections, refuse_forked
 from inloop._store.protocol import Done, Fenced
 
 R = TypeVar("R")
@@ -83,8 +83,8 @@ class SQLiteStore(Connections):
             items = [op.item for op in group]
             if phase is Phase.END:
                 attempts.write_lines(cx, [line for _, lines in items for line in lines])
-                ours = attempts.end(cx, [move for move, _ in items], self.me)
-                outcomes += [Outcome(mine) for mine in ours]
+                applied = attempts.end(cx, [move for move, _ in items], self.me)
+                outcomes += [Outcome(move) for move in applied]
             elif phase is Phase.ADD:
                 outcomes += self._add(cx, items)
             else:
@@ -322,9 +322,9 @@ class SQLiteStore(Connections):
         assert self._owners is not None
         found = []
         for row in cx.execute(read.OWNERS).fetchall():
-            id_, pid, at_host, boot, started, heartbeat, running = row
+            n, id_, pid, at_host, boot, started, heartbeat, running = row
             me = id_ == self._owners.id
-            alive = me or self._owners.is_alive(id_, boot, at_host)
+            alive = me or self._owners.is_alive(id_, boot, at_host, older=n < self.me)
             found.append(
                 Owner(
                     id=id_,
@@ -355,9 +355,11 @@ class SQLiteStore(Connections):
 
     def _connect_app(self) -> sqlite3.Connection:
         # Also before the store is opened: an app may make its own tables first.
-        place.prepare(self.place)
-        cx = place.connect(self.place, self.durability)
-        place.make_wal(cx, self.place, self.durability)
+        here = place.resolve(self.place)
+        place.prepare(here)
+        refuse_forked(here)
+        cx = place.connect(here, self.durability)
+        place.make_wal(cx, here, self.durability)
         cx.execute("pragma busy_timeout = 5000")
         # An app's writers take SQLite's lock, not our turnstile: they leave checkpoints to us.
         cx.execute("pragma wal_autocheckpoint = 0")

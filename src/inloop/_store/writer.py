@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from inloop._errors import StoreBusy, StoreFull, StoreGone
+from inloop._errors import StoreBusy, StoreError, StoreFull, StoreGone
 from inloop._store.owners import Turnstile
 from inloop._store.place import Place, explain
 
@@ -22,52 +22,65 @@ PATIENCE = 5.0
 
 
 class Writer:
-    """Write transactions on one store."""
+    """Write transactions on one store.
 
-    def __init__(self, place: Place, turnstile: Turnstile) -> None:
+    patience: seconds to wait for a writer outside the turnstile, an app's own transaction.
+    """
+
+    def __init__(self, place: Place, turnstile: Turnstile, patience: float | None = None) -> None:
         self.place = place
         self.turnstile = turnstile
-        self._file = _identity(place)
+        self.file = identity(place)
+        self._patience = patience
 
     def run(self, cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
         """Do the work in one transaction; nothing of it stays if it fails."""
-        with self.turnstile:
-            try:
-                self._begin(cx)
-                try:
-                    result = work(cx)
-                    self._still_there()
-                    cx.execute("commit")
-                except BaseException:
-                    # SQLite has rolled back by itself after some errors (a full disk is one).
-                    with contextlib.suppress(sqlite3.Error):
-                        if cx.in_transaction:
-                            cx.execute("rollback")
-                    raise
-            except sqlite3.Error as error:
-                raise explain(error, self.place) from error
-        return result
-
-    def _begin(self, cx: sqlite3.Connection) -> None:
         begun = time.monotonic()
+        patience = PATIENCE if self._patience is None else self._patience
         while True:
             try:
-                cx.execute("begin immediate")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                if time.monotonic() > min(begun + PATIENCE, self.turnstile.latest):
-                    waited = time.monotonic() - begun
-                    raise StoreBusy(
-                        f"{self.place}: another connection has held a write transaction open for "
-                        f"{waited:.1f} s. If it is your own and you call inloop inside it, pass "
-                        f"it: f.using(connection=…).enqueue(…); else end it sooner"
-                    ) from error
+                with self.turnstile:
+                    if self._begin(cx):
+                        return self._work(cx, work)
+            except sqlite3.Error as error:
+                raise explain(error, self.place) from error
+            except OSError as error:
+                raise StoreError(f"{self.place}: {error}") from error
+            # The turnstile is given back in between: whoever waits for that writer does so at once.
+            waited = time.monotonic() - begun
+            if waited > patience or time.monotonic() > self.turnstile.latest:
+                raise StoreBusy(
+                    f"{self.place}: another connection has held a write transaction open for "
+                    f"{waited:.1f} s. If it is your own and you call inloop inside it, pass it: "
+                    f"f.using(connection=…).enqueue(…); else end it sooner"
+                )
+
+    def _begin(self, cx: sqlite3.Connection) -> bool:
+        """False: somebody who does not use the turnstile is writing."""
+        try:
+            cx.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
+
+    def _work(self, cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
+        try:
+            result = work(cx)
+            self._still_there()
+            cx.execute("commit")
+        except BaseException:
+            # SQLite has rolled back by itself after some errors (a full disk is one).
+            with contextlib.suppress(sqlite3.Error):
+                if cx.in_transaction:
+                    cx.execute("rollback")
+            raise
+        return result
 
     def _still_there(self) -> None:
         """Never acknowledge what was written to a file that no longer has a name."""
-        if _identity(self.place) != self._file:
+        if identity(self.place) != self.file:
             raise StoreGone(
                 f"{self.place} was deleted or replaced while it was open: put the file back, or "
                 f"restart on a new one"
@@ -87,7 +100,8 @@ class Writer:
             return self.run(cx, work)
 
 
-def _identity(place: Place) -> tuple[int, int] | None:
+def identity(place: Place) -> tuple[int, int] | None:
+    """What names a file whatever it is called; None: there is none."""
     try:
         found = os.stat(place.path)
     except OSError:

@@ -7,7 +7,7 @@ then.
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sized
 from contextvars import ContextVar
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from inloop._model import Progress, Task
 
@@ -23,6 +23,8 @@ class Inside(Protocol):
     def report(self, progress: Progress) -> None: ...
 
     def checkpoint(self) -> None: ...
+
+    def guard(self, connection: Any) -> None: ...
 
     async def passed(self) -> None: ...
 

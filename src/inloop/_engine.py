@@ -31,6 +31,7 @@ from inloop._model import FINAL, ErrorText, Event, Micros, State
 from inloop._notes import Notes
 from inloop._outcome import Circumstances, End, Raised, Request, Stop
 from inloop._pausing import Pausing
+from inloop._retry import NEVER, Snooze
 from inloop._runner import Misfit, Run
 from inloop._running import Running
 from inloop._settings import Settings
@@ -42,6 +43,7 @@ log = logging.getLogger("inloop")
 
 RETRY_STORE_AFTER = 0.5
 LATE_AGAIN_AFTER = 0.05
+START_AGAIN_AFTER = 5.0
 
 
 class Engine:
@@ -95,6 +97,7 @@ class Engine:
         """Open the store and begin to work."""
         self._base = contextvars.copy_context()
         self.declare()
+        self._outcomes.open()
         await self._store.open(self.clock.now, self._wake_from_thread, sorted(self._functions))
         if isinstance(self.clock, SystemClock):
             self.lag.start()  # lag is real time, and means nothing on a clock that stands still
@@ -115,9 +118,10 @@ class Engine:
             self._wake.set()
 
     def _wake_from_thread(self) -> None:
-        post(self.loop, self._noticed)
+        post(self.loop, self.nudge)
 
-    def _noticed(self) -> None:
+    def nudge(self) -> None:
+        """Somebody else may have written."""
         self._changed = True
         self._wake.set()
 
@@ -128,6 +132,10 @@ class Engine:
             try:
                 await service()
                 return
+            except StoreError as error:
+                log.warning("inloop's %s waits for the store: %s", name, error)
+                await asyncio.sleep(RETRY_STORE_AFTER)
+                continue
             except Exception as error:
                 self.trouble = f"{name}: {error!r}"
                 log.exception("inloop's %s failed; it starts again in %.1f s", name, pause)
@@ -137,6 +145,8 @@ class Engine:
     # ---- the loop
 
     async def _serve(self) -> None:
+        # It may have been started again after a failure: then it looks at everything first.
+        self._look = self._changed = self._hungry = True
         while not self._closed:
             self._wake.clear()
             try:
@@ -315,14 +325,28 @@ class Engine:
         return None
 
     def _start(self, claimed: Claimed) -> None:
+        """Run what was claimed. Never raises: others may have been claimed together with it."""
         function = self._functions[claimed.name]
-        retry, timeout = function._rules(claimed.options)
+        broken: Exception | None = None
+        try:
+            retry, timeout = function._rules(claimed.options)
+        except Exception as error:  # written by a version that knows more
+            retry, timeout, broken = NEVER, None, Misfit(f"its options cannot be read: {error!r}")
         run = Run(self, claimed, function, retry, timeout, self._settings.capture_logs)
         self._running.add(run)
         if (outcome := self._outcomes.get(claimed.id)) is not None and claimed.attempt > 1:
             outcome.reset()
-        run.start(self._base.copy())
-        if self._interrupting:
+        if broken is None:
+            try:
+                run.start(self._base.copy())
+            except Exception as error:  # no thread can be started, for one
+                log.exception("task %s (%s) cannot be started now", claimed.name, claimed.id)
+                broken = Snooze(START_AGAIN_AFTER)
+                broken.__cause__ = error
+        if broken is not None:
+            run.is_over = True
+            self.ended(run, Raised(broken, ErrorText(type(broken).__name__, str(broken), "")))
+        elif self._interrupting:
             self._interrupt_one(run)  # it was claimed just before: it never takes its first step
 
     def is_running(self, task_id: str) -> bool:

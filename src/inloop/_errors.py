@@ -62,8 +62,8 @@ class TaskNotFound(InloopError, LookupError):
 
     def __init__(self, task_id: object) -> None:
         super().__init__(
-            f"there is no task {task_id!r}: it never existed, was deleted, "
-            f"or ended longer ago than the manager's retention"
+            f"there is no task {task_id!r}: it never existed (or the transaction that enqueued it "
+            f"was not committed), was deleted, or ended longer ago than the manager's retention"
         )
         self.task_id = task_id
 

@@ -21,7 +21,7 @@ AT_ONCE = 500
 class Outcome:
     """How one task ended, once it has; shared by all handles of the task in this process."""
 
-    __slots__ = ("__weakref__", "_waiters", "age", "ended", "error", "is_gone", "task_id")
+    __slots__ = ("__weakref__", "age", "ended", "error", "is_gone", "task_id", "waiters")
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
@@ -29,34 +29,19 @@ class Outcome:
         self.error: BaseException | None = None
         self.is_gone = False
         self.age = -1
-        self._waiters: set[asyncio.Future[None]] = set()
+        self.waiters: set[asyncio.Future[None]] = set()
 
     @property
     def is_known(self) -> bool:
         """Whether there is nothing more to wait for."""
         return self.ended is not None or self.is_gone
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._waiters)
-
-    @contextmanager
-    def listen(self) -> Iterator[asyncio.Future[None]]:
-        """A future that is done once the outcome is told, from now on."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        try:
-            yield waiter
-        finally:
-            self._waiters.discard(waiter)
-
     def tell(self, ended: Ended | None, error: BaseException | None = None) -> None:
         """It has ended so (None: there is no such task any more)."""
         if error is None and ended and self.ended and ended.attempt == self.ended.attempt:
             error = self.error  # it is the same end, read again
         self.ended, self.error, self.is_gone = ended, error, ended is None
-        for waiter in self._waiters:
+        for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -67,7 +52,7 @@ class Outcome:
 
     def fail(self, error: Exception) -> None:
         """Nobody will ever know: those who wait get this error."""
-        for waiter in self._waiters:
+        for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_exception(error)
 
@@ -77,7 +62,13 @@ class Outcomes:
 
     def __init__(self) -> None:
         self._held: WeakValueDictionary[str, Outcome] = WeakValueDictionary()
+        self._awaited: dict[str, Outcome] = {}
         self._age = 0
+        self._is_open = False
+
+    def open(self) -> None:
+        """Outcomes will be told from now on."""
+        self._is_open = True
 
     def of(self, task_id: str) -> Outcome:
         """The outcome of a task, known or not."""
@@ -105,19 +96,38 @@ class Outcomes:
         """Whether the outcome is known, and nobody else has written since."""
         return outcome.is_known and outcome.age == self._age
 
+    @contextmanager
+    def listen(self, outcome: Outcome) -> Iterator[asyncio.Future[None]]:
+        """A future that is done once the outcome is told, from now on."""
+        if not self._is_open:
+            raise _closed(outcome.task_id)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcome.waiters.add(waiter)
+        self._awaited[outcome.task_id] = outcome
+        try:
+            yield waiter
+        finally:
+            outcome.waiters.discard(waiter)
+            if not outcome.waiters:
+                self._awaited.pop(outcome.task_id, None)
+
     def awaited(self) -> list[str]:
         """Ids of the tasks that somebody waits for."""
-        return [outcome.task_id for outcome in self._held.values() if outcome.is_awaited]
+        return list(self._awaited)
 
     def close(self) -> None:
-        """Nobody will hear anything any more: the manager has closed."""
-        for outcome in list(self._held.values()):
-            outcome.fail(
-                NotOpen(
-                    f"the manager was closed before task {outcome.task_id} ended; the task is "
-                    f"stored, and goes on when the manager is opened again"
-                )
-            )
+        """Nobody will hear anything any more: the manager is closing."""
+        self._is_open = False
+        self.doubt()
+        for outcome in list(self._awaited.values()):
+            outcome.fail(_closed(outcome.task_id))
+
+
+def _closed(task_id: str) -> NotOpen:
+    return NotOpen(
+        f"the manager was closed before task {task_id} ended; the task is stored, and goes on when "
+        f"the manager is opened again"
+    )
 
 
 class Listener:
@@ -160,6 +170,7 @@ class Feed:
         self._progress: dict[str, Progress | None] = {}
         self._place: int | None = None
         self._poked = asyncio.Event()
+        self._is_closed = False
 
     @property
     def is_heard(self) -> bool:
@@ -186,6 +197,8 @@ class Feed:
         self, last: Callable[[], Awaitable[int]], task_id: str | None = None
     ) -> AsyncIterator[Listener]:
         """Listen from now on, to all tasks or to one."""
+        if self._is_closed:
+            raise NotOpen("the manager is closing: there is nothing more to listen to")
         begin = await last()
         if self._place is None:
             self._place = begin
@@ -207,7 +220,11 @@ class Feed:
                 listener.put(event)
 
     async def pump(self, read: ReadAfter) -> None:
-        """Hand on what is new, whenever poked; runs until cancelled."""
+        """Hand on what is new, whenever poked; runs until cancelled.
+
+        It may be started again after the store has failed: then it looks first.
+        """
+        self._poked.set()
         while True:
             await self._poked.wait()
             self._poked.clear()
@@ -222,5 +239,6 @@ class Feed:
 
     def close(self) -> None:
         """End every stream."""
+        self._is_closed = True
         for listener in list(self._listeners):
             listener.put(None)

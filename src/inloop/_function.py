@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import string
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from inloop import _retry
 from inloop import _texts as texts
 from inloop._checks import check_priority, check_tags, check_text, duration, instant, to_whole
 from inloop._codec import Signature, is_large
+from inloop._errors import ResultError
 from inloop._exchange import NewTask
 from inloop._model import Micros, new_id, to_micros
 from inloop._outcome import RetryRule
@@ -79,6 +81,8 @@ class TaskFunction(Generic[P, R]):
         self._at: datetime | None = None
         self._connection: object = None
         self._changed: dict[str, object] = {}
+        # A new one for each time that the module is executed.
+        self._spec: object = getattr(sys.modules.get(function.__module__), "__spec__", None)
         self.function = function
         self.name = options.name
         self.__wrapped__ = function
@@ -255,6 +259,12 @@ class TaskFunction(Generic[P, R]):
 
     def _encode_result(self, value: object) -> str:
         """The result as it is stored."""
+        if inspect.iscoroutine(value):
+            value.close()
+            raise ResultError(
+                f"task function {self.name!r} returned a coroutine: await it inside, or declare "
+                f"the function with async def"
+            )
         return self._signature.result().encode(value, self._manager._max_size)
 
     def _decode_result(self, text: str) -> R:
@@ -317,6 +327,8 @@ def check_function(function: object, runs_in: str | None) -> bool:
             f"callable objects cannot be found again after a restart"
         )
     name = function.__qualname__
+    if function.__name__ == "<lambda>":
+        raise TypeError("@tasks.task: a lambda has no name to be found again by: use def")
     parent = name.rpartition(".")[0]
     if parent and not parent.endswith("<locals>"):
         raise TypeError(f"@tasks.task: {name} is a method: declare a function outside the class")

@@ -14,7 +14,7 @@ scope would otherwise call `cancel()` in a tight loop until somebody listens.
 
 import asyncio
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,9 +23,16 @@ T = TypeVar("T")
 class Gate:
     """One coroutine's gate; open at first. Used in its event loop's thread only."""
 
-    __slots__ = ("_abandoned", "_opened", "_shut", "is_closing")
+    __slots__ = ("_abandoned", "_may_hold", "_opened", "_shut", "_stands", "is_closing")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        may_hold: Callable[[], bool] = lambda: True,
+        stands: Callable[[], None] = lambda: None,
+    ) -> None:
+        # Asked at each await at which the coroutine would be held; told when it is.
+        self._may_hold = may_hold
+        self._stands = stands
         self._shut = False
         self._abandoned = False
         # The driver itself is being closed: its event loop goes away.
@@ -38,7 +45,7 @@ class Gate:
         return self._shut
 
     def shut(self) -> None:
-        """Hold the coroutine from its present await on."""
+        """Hold the coroutine, from the first await on at which that may be."""
         self._shut = True
 
     def open(self) -> None:
@@ -86,7 +93,8 @@ class Gate:
     def _hold(self) -> Generator[Any, Any, BaseException | None]:
         """Stand still while the gate is shut; an exception that arrives is to be delivered."""
         try:
-            while self._shut:
+            while self._shut and self._may_hold():
+                self._stands()
                 yield from self._held()
         except BaseException as thrown:
             return self._told(thrown)

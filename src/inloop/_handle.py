@@ -74,10 +74,15 @@ class TaskHandle(Generic[R]):
         outcome, outcomes = self._outcome, self._manager._outcomes
         if not outcomes.is_sure(outcome):
             # First listen, then look: what ends in between is heard.
-            with outcome.listen() as told:
+            with outcomes.listen(outcome) as told:
                 await self._look(outcome, told)
-                async with asyncio.timeout(timeout):
-                    await told
+                try:
+                    async with asyncio.timeout(timeout):
+                        await told
+                except TimeoutError:
+                    raise TimeoutError(
+                        f"task {self.id} has not ended within {timeout:g} s; it goes on"
+                    ) from None
         if outcome.ended is None:
             raise TaskNotFound(self.id)
         return outcome.ended

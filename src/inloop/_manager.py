@@ -44,6 +44,7 @@ from inloop._settings import (
     Retention,
     Settings,
     grace_now,
+    level_of,
     retention_of,
     slots_of,
 )
@@ -72,7 +73,7 @@ class TaskManager(Verbs):
         retention: Retention = timedelta(days=7),
         grace: float | timedelta = 10.0,
         work: bool = True,
-        capture_logs: int = logging.INFO,
+        capture_logs: int | str = logging.INFO,
         max_lag: float | timedelta = 0.1,
         max_size: int = MAX_SIZE,
     ) -> None:
@@ -101,7 +102,7 @@ class TaskManager(Verbs):
             limits=slots_of(queues or {}),
             retention=retention_of(retention),
             work=bool(work),
-            capture_logs=check_count(capture_logs, "capture_logs", least=0),
+            capture_logs=level_of(capture_logs),
             max_lag=duration(max_lag, "max_lag"),
         )
         self._functions: dict[str, TaskFunction[Any, Any]] = {}
@@ -193,7 +194,7 @@ class TaskManager(Verbs):
 
     def _declare(self, declared: TaskFunction[Any, Any]) -> TaskFunction[Any, Any]:
         known = self._functions.get(declared.name)
-        if known is not None and not _is_reload(known.function, declared.function):
+        if known is not None and not _is_reload(known, declared):
             raise ValueError(
                 f"two task functions are named {declared.name!r}: {_where(known.function)} and "
                 f"{_where(declared.function)}; give one of them @tasks.task(name=…)"
@@ -277,10 +278,13 @@ class TaskManager(Verbs):
                 f"start this process by spawn, or open the manager after the fork"
             )
         if self._engine is not None and self._accepts:
-            return f"{self!r} is open in another event loop: use it there"
+            return (
+                f"{self!r} is open in another event loop, and this is not its thread: from another "
+                f"thread use asyncio.run_coroutine_threadsafe(…, loop).result()"
+            )
         return (
-            f"{self!r} is not open: give the app lifespan=tasks.lifespan, or use it within "
-            f"`async with tasks:`"
+            f"{self!r} is not open: give the outermost app lifespan=tasks.lifespan (that of a "
+            f"mounted app never runs), or use it within `async with tasks:`"
         )
 
     # ---- enqueueing
@@ -397,10 +401,14 @@ class TaskManager(Verbs):
     def connect(self) -> aiosqlite.Connection:
         """A connection of the app's own to the same database file, set up rightly.
 
-        Use it as `async with tasks.connect() as db:` or `db = await tasks.connect()`. Writing
-        begins a transaction by itself (`begin immediate`); end it with `await db.commit()`.
+        Use it as `async with tasks.connect() as db:` or `db = await tasks.connect()`. An insert,
+        update or delete begins a transaction by itself (`begin immediate`); end it with `await
+        db.commit()`. A task that uses it is not paused in the middle of a transaction.
         """
-        return self._store.connect()
+        connection = self._store.connect()
+        if (attempt := _context.inside.get()) is not None:
+            attempt.guard(connection)  # a pause waits until its transaction has ended
+        return connection
 
 
 class Decorator:
@@ -432,8 +440,19 @@ def _loop_or_none() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _is_reload(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+def _is_reload(known: TaskFunction[Any, Any], new: TaskFunction[Any, Any]) -> bool:
+    """Whether it is the same function, executed again: a module reloaded, a notebook's cell."""
+    one, other = known.function, new.function
+    if (one.__module__, one.__qualname__) != (other.__module__, other.__qualname__):
+        return False
+    if one.__code__.co_filename != other.__code__.co_filename or known._spec is not new._spec:
+        return True
+    return one.__code__ == other.__code__ and _closed_over(one) == _closed_over(other)
+
+
+def _closed_over(function: Callable[..., Any]) -> list[int]:
+    """What a function has from the scopes around it: two made by one factory may differ in it."""
+    return [id(cell.cell_contents) for cell in function.__closure__ or ()]
 
 
 def _where(function: Callable[..., Any]) -> str:

@@ -43,6 +43,7 @@ class Notes:
 
     async def write(self) -> None:
         """Store what is told, as long as anything is; runs until cancelled."""
+        self._wanted.set()  # also when it is started again after a failure
         while True:
             await self._wanted.wait()
             await asyncio.sleep(EVERY)

@@ -16,6 +16,7 @@ from contextvars import Context
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from inloop import _context, _logs
 from inloop import _texts as texts
@@ -79,6 +80,12 @@ class Host(Protocol):
         ...
 
 
+class Guarded(Protocol):
+    """A connection to the store's file."""
+
+    def is_in_transaction(self) -> bool: ...
+
+
 class Misfit(Exception):
     """The stored arguments do not fit the task function any more."""
 
@@ -89,8 +96,10 @@ class Run:
     __slots__ = (
         "_began",
         "_deadline",
+        "_guarded",
         "_host",
         "_resume_thread",
+        "_standing",
         "_task",
         "_timeout_left",
         "_timer",
@@ -145,7 +154,9 @@ class Run:
         self.is_moving = False
         self.at_end: End | None = None
         self.progress_at = 0.0
-        self.gate = Gate()
+        self.gate = Gate(self._may_hold, self._stand)
+        self._standing = False
+        self._guarded: WeakSet[Guarded] | None = None
         self._host = host
         self._work = work
         self._task: asyncio.Task[None] | None = None
@@ -215,10 +226,18 @@ class Run:
     def _returned(self, value: object) -> None:
         self.is_ending = True
         if self._work._is_large(value):
-            encoding = self._host.threads.call(Context(), partial(self._encode, value))
-            encoding.add_done_callback(lambda done: self._end(done.result()))
+            self._end_by(partial(self._encode, value))
         else:
             self._end(self._encode(value))
+
+    def _end_by(self, work: Callable[[], End]) -> None:
+        """End with what `work` gives, worked out in a thread."""
+        try:
+            done = self._host.threads.call(Context(), work)
+        except RuntimeError:  # no thread can be started
+            self._end(work())
+        else:
+            done.add_done_callback(lambda done: self._end(done.result()))
 
     def _encode(self, value: object) -> End:
         try:
@@ -233,8 +252,7 @@ class Run:
             self._end(Raised(error, ErrorText("CancelledError", "", "")))
             return
         # Writing a traceback reads source files: not in the loop's thread.
-        telling = self._host.threads.call(Context(), partial(self._raised_end, error))
-        telling.add_done_callback(lambda done: self._end(done.result()))
+        self._end_by(partial(self._raised_end, error))
 
     def _was_stopped(self, error: BaseException) -> bool:
         """Whether it ended just as it was asked to, and there is nothing to tell."""
@@ -244,7 +262,7 @@ class Run:
     def _raised_end(self, error: BaseException) -> Raised:
         request = self.request
         if request is not None and request.stop is Stop.TIMEOUT:
-            late = TimeoutError(f"ran longer than its timeout of {self.timeout:g} s")
+            late = TimeoutError(f"ran longer than its timeout of {self.timeout} s")
             late.__cause__ = error
             return Raised(late, ErrorText("TimeoutError", str(late), text_of(error).traceback))
         if isinstance(error, asyncio.CancelledError) and request is None:
@@ -271,6 +289,7 @@ class Run:
             self._tell()
 
     def _tell(self) -> None:
+        self._disarm_timeout()  # nothing is left to time: its clean-up is not a time-out
         if self._resume_thread is not None:
             self._resume_thread.set()
         # Before its first step a cancellation would end the asyncio task without a word to us.
@@ -286,7 +305,7 @@ class Run:
 
     def abandon(self) -> None:
         """End a coroutine that ignores cancellation: it is not stepped again, whatever it does."""
-        if self._task is not None and not self.is_over:
+        if self._task is not None and not self.is_over and self._began:
             self.gate.abandon()
             self._task.cancel()
 
@@ -315,19 +334,35 @@ class Run:
         if self.is_over or self.request is not None:
             return
         self.pause_wanted = wanted
-        if self._task is not None:
-            self._hold()
-            self._host.parked(self)
+        if not self.in_thread:
+            self.gate.shut()
+            if self._may_hold():
+                self._stand()
 
-    def _hold(self) -> None:
-        self.gate.shut()
-        self._disarm_timeout()
+    def _may_hold(self) -> bool:
+        """Not inside a transaction: standing still there, it would lock the store for everybody."""
+        guarded = self._guarded
+        return guarded is None or not any(one.is_in_transaction() for one in guarded)
+
+    def guard(self, connection: Guarded) -> None:
+        """Do not hold the attempt while this connection of its is in a transaction."""
+        if self._guarded is None:
+            self._guarded = WeakSet()
+        self._guarded.add(connection)
+
+    def _stand(self) -> None:
+        """It stands still: tell, once."""
+        if self.pause_wanted is not None and not self._standing and not self.is_over:
+            self._standing = True
+            self._disarm_timeout()
+            self._host.parked(self)
 
     def go_on(self) -> None:
         """Let it run again."""
         self.pause_wanted = self.resumed_by = None
-        if self.gate.is_shut:
-            self.gate.open()
+        self.gate.open()
+        if self._standing:
+            self._standing = False
             self._arm_timeout()
         if self._resume_thread is not None:
             self._resume_thread.set()
@@ -349,13 +384,11 @@ class Run:
                 self._resume_thread.wait()
 
     def _park(self) -> None:
-        if self.pause_wanted is not None and not self.is_over and not self.gate.is_shut:
-            self._hold()
-            self._host.parked(self)
+        self._stand()
 
     async def passed(self) -> None:
         """Wait until it is not paused: for what the task's own asyncio tasks call."""
-        if self.gate.is_shut:
+        if self._standing and self.gate.is_shut:
             await self.gate.passed()
 
     # ---- telling

@@ -1,5 +1,6 @@
 """What a manager was told, checked where it was told."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,16 @@ class Namespace:
 
     def __setattr__(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+
+def level_of(level: int | str) -> int:
+    """A level of logging, by its number or its name."""
+    if isinstance(level, str):
+        known = logging.getLevelNamesMapping()
+        if level not in known:
+            raise ValueError(f"capture_logs={level!r}: the levels are {', '.join(known)}")
+        return known[level]
+    return check_count(level, "capture_logs", least=0)
 
 
 def grace_now(grace: float) -> float:

@@ -25,18 +25,31 @@ class Threads:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
+        self._alive = 0
         self._n = 0
 
     def submit(self, job: Job) -> None:
-        """Run the job in a thread, at once. It must not raise."""
+        """Run the job in a thread, at once; it must not raise.
+
+        Where no more threads can be started it waits for one that there is; `RuntimeError` if there
+        is none.
+        """
         with self._lock:
-            self._jobs.put(job)
             if self._idle > 0:
                 self._idle -= 1
+                self._jobs.put(job)
                 return
             self._n += 1
+            self._alive += 1
             name = f"inloop-{self._n}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._alive -= 1
+                if self._alive == 0:
+                    raise
+        self._jobs.put(job)
 
     def _work(self) -> None:
         while True:
@@ -47,6 +60,7 @@ class Threads:
                     # A job may have been promised to us at this very moment: look once more.
                     if self._idle > 0 and self._jobs.empty():
                         self._idle -= 1
+                        self._alive -= 1
                         return
                 continue
             job()

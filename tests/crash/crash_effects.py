@@ -11,6 +11,7 @@ One file, opened with O_APPEND by every process, one line an effect:
 """
 
 import contextlib
+import itertools
 import os
 import time
 from collections import Counter, defaultdict
@@ -115,7 +116,7 @@ class Effects:
         found = []
         for task, attempts in self.attempts.items():
             in_order = [attempts[number] for number in sorted(attempts)]
-            for one, other in zip(in_order, in_order[1:], strict=False):
+            for one, other in itertools.pairwise(in_order):
                 if one.ended is not None:
                     over = one.ended <= other.begun
                 else:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +153,23 @@ class Stage:
         self.puppets.append(Puppet(self.folder, name, **environ))
         return self.puppets[-1].opened()
 
+    def run_in(self, puppet: Puppet, function: str, *arguments: object) -> str:
+        """A task that runs in that very puppet, however many share the work; its id."""
+        while True:
+            task = str(puppet.tell("enqueue", function, *arguments))
+            wait_until(partial(self.began, task), "it runs")
+            if self.began(task, puppet.name):
+                return task
+            puppet.tell("verb", "cancel", task)
+
     def effects(self) -> Effects:
         """What their tasks did."""
         return Effects.read(self.folder / "effects.log")
 
-    def began(self, task_id: str, name: str) -> bool:
-        """Whether the task has begun in that puppet."""
+    def began(self, task_id: str, name: str = "") -> bool:
+        """Whether the task has begun (in that puppet)."""
         attempts = self.effects().attempts.get(task_id, {})
-        return any(attempt.life == name for attempt in attempts.values())
+        return any(attempt.life == (name or attempt.life) for attempt in attempts.values())
 
 
 @contextlib.contextmanager

@@ -47,12 +47,12 @@ def test_a_fork_that_comes_and_goes_does_not_disturb_its_parent(tmp_path: Path, 
     """Its parent's tasks run on, it writes on, and nobody takes it for dead."""
     with stage(tmp_path) as on:
         parent, sibling = on.puppet("parent"), on.puppet("sibling")
-        running = parent.tell("enqueue", "nap", 2)
+        running = on.run_in(parent, "nap", 2)
         for _ in range(3):
             fork(on, parent, how)
-            assert parent.tell("result", parent.tell("enqueue", "nap", 0.01)) == "parent"
+            parent.tell("result", parent.tell("enqueue", "nap", 0.01))
         wait_until(lambda: all(map(is_gone, on.children)), "the children are gone")
-        assert parent.tell("result", parent.tell("enqueue", "nap_in_thread", 0.01)) == "parent"
+        parent.tell("result", on.run_in(parent, "nap_in_thread", 0.01))
         assert sibling.tell("result", running) == "parent"
         assert sibling.tell("verb", "recoveries") == []
         assert [o["alive"] for o in sibling.tell("verb", "owners")] == ["True", "True"]
@@ -69,12 +69,11 @@ def test_a_child_that_lives_on_does_not_hide_its_parents_death(
     """The child holds no lock of the parent's: a sibling takes the tasks over within a second."""
     with stage(tmp_path) as on:
         parent, sibling = on.puppet("parent", CHILD_LIVES="60"), on.puppet("sibling")
-        tasks = [parent.tell("enqueue", "nap", 2) for _ in range(3)]
+        tasks = [on.run_in(parent, "nap", 2) for _ in range(3)]
         if how == "subprocess":
             on.children.append(parent.tell("spawn"))
         else:
             fork(on, parent, how)
-        wait_until(lambda: all(on.began(task, "parent") for task in tasks), "they run")
         begun = parent.kill()
         wait_until(lambda: look(tmp_path, HERS.format(parent.pid)) == [(0,)], "they are recovered")
         took = time.monotonic() - begun
@@ -109,8 +108,7 @@ def test_a_child_that_lives_on_does_not_keep_the_keepers_locks(tmp_path: Path, h
     with stage(tmp_path) as on:
         dying = on.puppet("dying")
         parent = on.puppet("parent", POINTS="SIGKILL", CHILD_LIVES="60")
-        task = dying.tell("enqueue", "nap", 2)
-        wait_until(lambda: on.began(task, "dying"), "it runs")
+        task = on.run_in(dying, "nap", 3)
         fork(on, parent, how)
         parent.arm("recovering")
         dying.kill()

@@ -7,7 +7,8 @@ from crash_driver import Campaign, some_points, workers
 from crash_oracle import verify
 from crash_report import chance, tell
 
-KILLS = 62
+KILLS = 70
+OF_BUSY = 50
 AT_START = ("migrating",) * 4 + ("registering",) * 2
 IN_RECOVERY = ("recovering",) * 4 + ("recovered",) * 4
 
@@ -36,5 +37,4 @@ def test_killed_at_any_instant_one_process_loses_nothing(
         worker.finish()
     tell(request, *campaign.report())
     tell(request, verify(tmp_path))
-    campaign.hit()
-    assert len(campaign.falls) == KILLS
+    campaign.hit(OF_BUSY)

@@ -8,8 +8,8 @@ from crash_driver import Campaign, Worker, some_points, wait_until, workers
 from crash_oracle import verify
 from crash_report import chance, tell
 
-ROUNDS = 42
-KILLS = 50
+ROUNDS = 46
+OF_BUSY = 50
 # Points that a sibling comes by when it takes over from the one that was killed.
 BY_SIBLING = ("recovering", "recovered") * 3
 
@@ -24,7 +24,7 @@ def test_killed_among_siblings_nothing_is_lost_or_done_twice(
     campaign = Campaign(tmp_path)
     points = some_points(rng, ROUNDS)
     in_takeover = dict(zip(rng.sample(range(ROUNDS), len(BY_SIBLING)), BY_SIBLING, strict=True))
-    with workers(tmp_path, 3, "--slots=24", "--longest=0.3") as three:
+    with workers(tmp_path, 3, "--slots=34", "--longest=0.3") as three:
         for worker in three:
             worker.start()
         for n, point in enumerate(points):
@@ -42,8 +42,7 @@ def test_killed_among_siblings_nothing_is_lost_or_done_twice(
         three[0].finish()
     tell(request, *campaign.report())
     tell(request, verify(tmp_path))
-    campaign.hit()
-    assert len(campaign.falls) >= KILLS
+    campaign.hit(OF_BUSY)
 
 
 def kill_in_takeover(

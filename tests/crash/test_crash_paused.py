@@ -38,8 +38,8 @@ def test_a_paused_task_stands_still_though_its_sleep_ends(tmp_path: Path) -> Non
     """A coroutine at its await, a thread at its checkpoint; by its own process and by another."""
     with stage(tmp_path) as on:
         own, other = on.puppet("own"), on.puppet("other")
-        by_own = [own.tell("enqueue", function) for function in ("tick", "tick_in_thread")]
-        by_other = [own.tell("enqueue", function) for function in ("tick", "tick_in_thread")]
+        by_own = [on.run_in(own, function) for function in ("tick", "tick_in_thread")]
+        by_other = [on.run_in(own, function) for function in ("tick", "tick_in_thread")]
         tasks = [*by_own, *by_other]
         they_tick(on, *tasks)
         for puppet, its in ((own, by_own), (other, by_other)):
@@ -62,11 +62,11 @@ def test_paused_stays_paused_across_kill_9(tmp_path: Path) -> None:
     """Neither its process's death nor the next start lets it go on; a person's resume does."""
     with stage(tmp_path) as on:
         dying, sibling = on.puppet("dying"), on.puppet("sibling")
-        tasks = [dying.tell("enqueue", function) for function in ("tick", "tick_in_thread")]
-        free = dying.tell("enqueue", "tick")
+        tasks = [on.run_in(dying, function) for function in ("tick", "tick_in_thread")]
+        free = on.run_in(dying, "tick")
         they_tick(on, *tasks, free)
         for task in tasks:
-            dying.tell("verb", "pause", task, )
+            dying.tell("verb", "pause", task)
             dying.wait_for(task, state="paused")
         dying.kill()
         # The sibling has taken over when the one that was not paused goes on.

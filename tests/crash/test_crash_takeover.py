@@ -19,8 +19,7 @@ def test_a_sibling_takes_over_within_a_second_though_its_loop_is_blocked(
     """Recovery needs no event loop: a sibling that is blocked for 3 s still does it in time."""
     with stage(tmp_path) as on:
         dying, blocked = on.puppet("dying"), on.puppet("blocked")
-        ids = [dying.tell("enqueue", "nap", 60) for _ in range(5)]
-        wait_until(lambda: all(on.began(task, "dying") for task in ids), "they run")
+        ids = [on.run_in(dying, "nap", 60) for _ in range(5)]
         blocked_from = blocked.tell("block", 3)
         time.sleep(0.2)
         begun = dying.kill()
@@ -45,11 +44,10 @@ def test_everything_that_a_dead_process_held_is_taken_over(tmp_path: Path) -> No
     """Running tasks run again, paused ones stay paused, what was to be cancelled is cancelled."""
     with stage(tmp_path) as on:
         dying, sibling = on.puppet("dying"), on.puppet("sibling")
-        running, in_thread, paused, resumed, stubborn = tasks = [
-            dying.tell("enqueue", *what)
+        running, in_thread, paused, resumed, stubborn = [
+            on.run_in(dying, *what)
             for what in (("nap", 3), ("nap_in_thread", 3), ("nap", 3), ("nap", 3), ("stubborn",))
         ]
-        wait_until(lambda: all(on.began(task, "dying") for task in tasks), "they run")
         for task in (paused, resumed):
             dying.tell("verb", "pause", task)
             dying.wait_for(task, state="paused")

@@ -43,8 +43,7 @@ def test_control_from_any_process_is_obeyed_within_a_second(tmp_path: Path) -> N
     with stage(tmp_path) as on:
         owner, other = on.puppet("owner"), on.puppet("other")
         for function in ("tick", "tick_in_thread"):
-            task = owner.tell("enqueue", function)
-            wait_until(lambda task=task: on.began(task, "owner"), "it runs")
+            task = on.run_in(owner, function)
             assert other.tell("verb", "pause", task) is True
             assert other.wait_for(task, state="paused") < 1.0
             assert other.tell("verb", "resume", task) is True
@@ -61,7 +60,7 @@ def test_a_handle_is_awaited_in_another_process(tmp_path: Path) -> None:
     """It gives the typed result, and raises what became of the task otherwise."""
     with stage(tmp_path) as on:
         owner, other = on.puppet("owner"), on.puppet("other")
-        task = owner.tell("enqueue", "nap", 0.5)
+        task = on.run_in(owner, "nap", 0.5)
         assert other.tell("result", task) == "owner"
         assert owner.tell("result", task) == "owner"
         endless = owner.tell("enqueue", "tick")
@@ -78,8 +77,7 @@ def test_a_handle_is_awaited_across_the_death_of_the_owner(tmp_path: Path) -> No
     """Who waits in a third process hears of the result that the sibling's attempt gave."""
     with stage(tmp_path) as on:
         owner, sibling = on.puppet("owner"), on.puppet("sibling")
-        task = owner.tell("enqueue", "nap", 1)
+        task = on.run_in(owner, "nap", 2)
         waiting = sibling.begin("result", task)
-        wait_until(lambda: on.began(task, "owner"), "it runs")
         owner.kill()
         assert sibling.answer(waiting) == "sibling"

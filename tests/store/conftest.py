@@ -23,7 +23,6 @@ NORMAL = Kind("tasks.db", "normal")
 MEMORY = Kind(":memory:", "full")
 
 
-
 def _maker(kind: Kind, folder: Path) -> Callable[[], Rig]:
     where = kind.where if kind.where == ":memory:" else folder / kind.where
     return lambda: Rig(open_store(where, kind.durability))

@@ -19,7 +19,7 @@ def _run(*command: str) -> bool:
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str = "size=4m") -> Iterator[Path]:
-    """A file system of its own on this folder, for the time of the block; else the test is skipped."""
+    """A file system of its own on this folder during the block; else the test is skipped."""
     folder.mkdir(exist_ok=True)
     if not _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)):
         pytest.skip(HOW)
@@ -32,7 +32,7 @@ def mounted(folder: Path, options: str = "size=4m") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def read_only(place: Path) -> Iterator[Path]:
-    """This file or folder as it is, read-only for the time of the block; else the test is skipped."""
+    """This file or folder as it is, read-only during the block; else the test is skipped."""
     if not _run("mount", "--bind", str(place), str(place)):
         pytest.skip(HOW)
     try:

@@ -64,12 +64,12 @@ class Rig:
         return answer
 
     async def end(self, move: Move, lines: Sequence[Line] = ()) -> bool:
-        """As `Store.end`, answered when it is committed."""
-        return await self.ending(move, lines)
+        """As `Store.end`, answered when it is committed: whether the attempt was still ours."""
+        return await self.ending(move, lines) is not None
 
-    def ending(self, move: Move, lines: Sequence[Line] = ()) -> "asyncio.Future[bool]":
-        """As `end`, handed in at once."""
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    def ending(self, move: Move, lines: Sequence[Line] = ()) -> "asyncio.Future[Move | None]":
+        """As `end`, handed in at once: the Move as it was stored, None if it was not ours."""
+        answer: asyncio.Future[Move | None] = asyncio.get_running_loop().create_future()
         self.store.end(move, lines, _tell(answer))
         return answer
 

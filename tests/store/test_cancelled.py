@@ -22,7 +22,7 @@ from .rig import HOUR, LANES, Rig
 
 pytestmark = pytest.mark.anyio
 
-# Turns of the loop before the cancellation: before the first step, on the way, at the answer, after.
+# Turns of the loop before the cancellation: before the first step, on the way, at the answer.
 TURNS = (0, 1, 2, 3, 5, 8)
 
 Op = Callable[[Rig], Awaitable[object]]

@@ -1,4 +1,4 @@
-"""Group commit: who waits together shares one transaction, and nobody pays for another's mistake."""
+"""Group commit: who waits together shares a transaction; nobody pays for another's mistake."""
 
 import asyncio
 import logging
@@ -70,8 +70,7 @@ async def test_different_calls_share_one_commit(full: Rig) -> None:
 
 
 async def test_a_transaction_has_a_bound(full: Rig) -> None:
-    """Beyond so many operations another transaction begins: other processes wait for none too long.
-    """
+    """Beyond so many operations another one begins: other processes wait for none too long."""
     seen = await trace(full)
     await asyncio.gather(*[full.adding(full.new()) for _ in range(2 * MOST + 1)])
     assert commits(seen) == 3

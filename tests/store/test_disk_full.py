@@ -38,9 +38,13 @@ async def small(folder: Path, anyio_backend: object) -> AsyncIterator[Rig]:
 async def until_full(rig: Rig) -> list[str]:
     """Enqueue until it is refused; what was acknowledged."""
     acknowledged: list[str] = []
-    with pytest.raises(StoreFull, match=r"tasks\.db.*make room"):
-        for _ in range(5000):
+
+    async def enqueue() -> None:
+        while len(acknowledged) < 5000:
             acknowledged.append(await rig.put(queue="big", arguments=BIG))
+
+    with pytest.raises(StoreFull, match=r"tasks\.db.*make room"):
+        await enqueue()
     return acknowledged
 
 

@@ -4,6 +4,8 @@
 tasks keep their outcome in memory (nothing new is claimed) and write it when the store is back".
 """
 
+# ruff: noqa: ASYNC240 # the tests' own loop may wait for a file
+
 import os
 import sqlite3
 from contextlib import closing

@@ -1,5 +1,7 @@
 """What opening makes of a place: modes, durability, names, and an app's own file."""
 
+# ruff: noqa: ASYNC240 # the tests' own loop may wait for a file
+
 import os
 import sqlite3
 import stat

@@ -1,5 +1,7 @@
 """Places where no store can be: each is refused at open, by its class, in words that help."""
 
+# ruff: noqa: ASYNC240 # the tests' own loop may wait for a file
+
 import os
 import shutil
 import sqlite3
@@ -225,9 +227,7 @@ async def test_a_network_file_system(
     assert files(path.parent) == set()
 
 
-async def test_a_network_file_system_on_demand(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_network_file_system_on_demand(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who insists may, by what the message said."""
     monkeypatch.setattr(place, "file_system", lambda folder: "nfs4")
     async with opened(f"sqlite:///{path}?filesystem=any") as rig:

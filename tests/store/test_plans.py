@@ -19,18 +19,18 @@ from inloop._store.rows import values
 HOT = {
     "attempts": {
         "END", "PAUSE_RUNNING", "RESUME_RUNNING", "PLACE_OF", "ANSWERED", "INTERRUPTED",
-        "LEAVE_PAUSED", "ASKS", "PROGRESS", "LOG", "TOO_LONG", "TRIM", "OVERRUN",
+        "LEAVE_PAUSED", "ASKS", "PROGRESS", "LOG", "TOO_LONG", "TRIM", "OVERRUN", "UNHEARD",
     },
     "connections": {"REGISTER", "OPEN_IDS", "LEAVE"},
     "control": {
         "GET", "ASK", "MOVE", "RETRY", "RESCHEDULE", "HIDE", "AUDIT", "PAUSE_QUEUE",
         "RESUME_QUEUE", "SET_QUEUE",
     },
-    "housekeeping": {"OLD", "OLDEST", "OLDEST_HIDDEN", "HIDDEN", "REMOVE", "KNOW", "HOLD_UNKNOWN"},
+    "housekeeping": {"OLD", "OLDEST", "OLDEST_HIDDEN", "OLDEST_KEPT", "HIDDEN", "REMOVE", "KNOW", "HOLD_UNKNOWN"},
     "keeper": {"BEAT"},
     "queue": {
         "ADD", "HOLDER", "PROMOTE", "IS_ANY_DUE", "IS_PAUSED", "IS_OPEN", "RUNNING", "LANES",
-        "LANES_OF_QUEUE", "LANE", "SUSPECTS", "CLAIM", "EXPIRE", "NEXT_DUE", "NEXT_UNPAUSE",
+        "LANES_OF_QUEUE", "LANE", "SUSPECTS", "CLAIM", "EXPIRE", "NEXT_DUE", "NEXT_UNPAUSE", "KEPT", "NEXT_EXPIRY",
         "QUEUE_LIMITS",
     },
     "read": {
@@ -61,6 +61,7 @@ IN_PLACE = {
 
 # Partial indexes that hold only the rows the statement wants: walking them is the point.
 WALKS = {
+    ("PLACE_OF", "inloop_task_suspect"): "of a suspect only: whether another one runs",
     ("SUSPECTS", "inloop_task_suspect"): "suspects are few, and the one to run is the first",
 }
 
@@ -83,7 +84,7 @@ def found() -> tuple[dict[tuple[str, str], str], list[str]]:
     for file in sorted(FOLDER.glob("*.py")):
         tree = ast.parse(file.read_text())
         module = importlib.import_module(f"inloop._store.{file.stem}")
-        at_top = set()
+        at_top: set[int] = set()
         for node in tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 name = node.targets[0].id
@@ -92,8 +93,9 @@ def found() -> tuple[dict[tuple[str, str], str], list[str]]:
                     named[file.stem, name] = text
                     at_top.update(map(id, ast.walk(node.value)))
         for inner in ast.walk(tree):
-            is_text = isinstance(inner, ast.Constant) and isinstance(inner.value, str)
-            if is_text and id(inner) not in at_top and IS_SQL.match(inner.value):
+            if not isinstance(inner, ast.Constant) or not isinstance(inner.value, str):
+                continue
+            if id(inner) not in at_top and IS_SQL.match(inner.value):
                 in_place.append(" ".join(inner.value.split()))
     return named, in_place
 
@@ -114,7 +116,7 @@ def test_every_statement_is_in_a_list() -> None:
 @pytest.fixture(scope="module", params=["plain", "analyzed"])
 def cx(request: pytest.FixtureRequest) -> Iterator[sqlite3.Connection]:
     """A store as it is made, and one that its app has filled and had analyzed."""
-    cx = place.connect(place.parse(":memory:"), "full")
+    cx = sqlite3.connect(":memory:", isolation_level=None)
     place.migrate(cx)
     if request.param == "analyzed":
         fill(cx)

@@ -1,4 +1,4 @@
-"""What becomes of a dead owner's tasks: the decision, case by case, and the pages it is written in."""
+"""What becomes of a dead owner's tasks: the decision, case by case, and how it is written."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -121,7 +121,7 @@ def test_a_neighbour_is_never_held() -> None:
 @pytest.fixture
 def cx() -> Iterator[sqlite3.Connection]:
     """A store's tables in memory."""
-    cx = place.connect(place.parse(":memory:"), "full")
+    cx = sqlite3.connect(":memory:", isolation_level=None)
     place.migrate(cx)
     yield cx
     cx.close()

@@ -52,9 +52,7 @@ async def db(
         yield db
 
 
-async def test_it_is_there_when_the_app_commits(
-    full: Rig, db: aiosqlite.Connection
-) -> None:
+async def test_it_is_there_when_the_app_commits(full: Rig, db: aiosqlite.Connection) -> None:
     """In every mode: not before, and then at once."""
     (added,) = await full.store.add_within(db, [full.new()])
     assert db.in_transaction
@@ -64,9 +62,7 @@ async def test_it_is_there_when_the_app_commits(
     assert await full.claim_ids() == [added.id]
 
 
-async def test_it_is_not_there_when_the_app_rolls_back(
-    full: Rig, db: aiosqlite.Connection
-) -> None:
+async def test_it_is_not_there_when_the_app_rolls_back(full: Rig, db: aiosqlite.Connection) -> None:
     """In every mode: neither the app's row nor the task."""
     await full.store.add_within(db, [full.new(), full.new()])
     await db.rollback()

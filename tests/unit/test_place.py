@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from inloop import IllegalMove, StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreGone
-from inloop import StoreReadOnly
+from inloop import (
+    IllegalMove,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreGone,
+    StoreReadOnly,
+)
 from inloop._store import place
 from inloop._store.place import Place, explain, file_system, parse, statements
 
@@ -106,7 +113,7 @@ def test_an_empty_script_has_none() -> None:
 
 def test_a_script_that_ends_in_the_middle() -> None:
     """`ValueError`, with what is left."""
-    with pytest.raises(ValueError, match="middle of a statement.*create table b"):
+    with pytest.raises(ValueError, match=r"middle of a statement.*create table b"):
         list(statements("create table a (n);\ncreate table b (n)"))
 
 

@@ -97,6 +97,26 @@ class Thread(aiosqlite.Connection):
         return self._thread.is_alive()
 
 
+class AppConnection(Thread):
+    """A connection for the app's own use, which tells whether it is in a transaction."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connect)
+        self._in_flight = 0
+
+    async def _execute(self, *args: Any, **kwargs: Any) -> Any:
+        self._in_flight += 1
+        try:
+            return await super()._execute(*args, **kwargs)  # type: ignore[no-untyped-call] # untyped there
+        finally:
+            self._in_flight -= 1
+
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open, or may just be beginning."""
+        cx = self._connection
+        return cx is not None and (self._in_flight > 0 or cx.in_transaction)
+
+
 async def run_on(connection: aiosqlite.Connection, work: Work[R]) -> R:
     """Run one closure on an aiosqlite connection, ours or the app's, in its thread, in one hop."""
     result: R = await connection._execute(work, connection._conn)  # type: ignore[no-untyped-call] # untyped there

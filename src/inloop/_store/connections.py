@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TypeVar
 from uuid import uuid4
 
@@ -26,7 +27,7 @@ from inloop._store.commit import GroupCommit, Op, Outcome, Phase, Thread
 from inloop._store.keeper import Keeper
 from inloop._store.owners import Owners, Turnstile, boot_id, host
 from inloop._store.place import Durability, Place
-from inloop._store.writer import Writer, identity
+from inloop._store.writer import Reserve, Writer, identity
 
 log = logging.getLogger("inloop")
 
@@ -50,7 +51,7 @@ class Connections(ABC):
         # In memory: a file all the same, in a folder of our own that goes with us. So it has the
         # same threads, locks and connections as any other store, and one code serves both.
         self._where = where
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder: weakref.finalize[[str, int], Connections] | None = None
         self.durability: Durability = durability if where else "normal"
         self.me = 0
         self._opened: Place | None = None
@@ -135,8 +136,9 @@ class Connections(ABC):
             door.close()
 
     def _in_folder(self) -> Place:
-        self._folder = TemporaryDirectory(prefix="inloop-", ignore_cleanup_errors=True)
-        return Place(Path(self._folder.name) / "memory.db")
+        folder = mkdtemp(prefix="inloop-")
+        self._folder = weakref.finalize(self, _remove, folder, os.getpid())
+        return Place(Path(folder) / "memory.db")
 
     def _first_steps(self, here: Place, owners: Owners, turnstile: Turnstile) -> sqlite3.Connection:
         cx = place.connect(here, self.durability)
@@ -146,6 +148,9 @@ class Connections(ABC):
             place.quick_check(cx, here)
             self._writer = writer = Writer(here, turnstile)
             writer.run(cx, place.migrate)
+            if self._where is not None:
+                writer.reserve = Reserve(owners.folder / "reserve")
+                writer.reserve.make()
             owners.sweep(i for (i,) in cx.execute(OPEN_IDS).fetchall())
             self.me = writer.run(cx, self._register)
         except BaseException:
@@ -180,7 +185,7 @@ class Connections(ABC):
         has_left = False
         try:
             if not keep_lock:
-                with contextlib.suppress(StoreError):
+                with contextlib.suppress(StoreError, NotOpen):
                     has_left = await self._write(lambda cx: cx.execute(LEAVE, leave).rowcount) > 0
             await self._group.close()
         finally:
@@ -210,7 +215,7 @@ class Connections(ABC):
             if self._writer is not None:
                 self._writer.turnstile.close()
             if self._folder is not None:
-                self._folder.cleanup()
+                self._folder()
                 self._opened = None
 
         if self._keeper is not None:
@@ -251,6 +256,12 @@ class Connections(ABC):
             raise place.explain(error, self.place) from error
 
 
+def _remove(folder: str, pid: int) -> None:
+    """Remove the folder of a store in memory; a fork leaves its parent's alone."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 # ---- fork -----------------------------------------------------------------------------------
 
 _open_stores: weakref.WeakSet[Connections] = weakref.WeakSet()
@@ -276,7 +287,7 @@ def refuse_forked(here: Place) -> None:
     A connection opened in the child to a file that the parent had open would take no locks at all,
     and the parent would end by deleting the log that the child writes.
     """
-    parent = _forked_files.get(identity(here) or (0, 0))
+    parent = _forked_files.get(identity(here.path) or (0, 0))
     if parent is not None:
         raise StoreError(
             f"{here} was open in process {parent} when it forked this one, and SQLite's locks do "

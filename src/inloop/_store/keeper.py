@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from inloop._errors import StoreError
 from inloop._exchange import By
 from inloop._model import Micros
 from inloop._store import recovery
@@ -80,7 +79,7 @@ class Keeper:
                     cx = connect(self._writer.place, self._durability)
                 self.look(cx)
                 self._complained = ""
-            except (StoreError, sqlite3.Error, OSError) as error:
+            except Exception as error:  # whatever it is, the next look may do better
                 self._complain(error)
                 if cx is not None:
                     with contextlib.suppress(sqlite3.Error):
@@ -133,13 +132,13 @@ class Keeper:
 
     def _settle(self, cx: sqlite3.Connection, dead: recovery.Dead, why: str, *, died: bool) -> bool:
         """Settle a dead owner's tasks page by page; False if we were stopped in between."""
-        settled = 0
+        settled, after = 0, 0
         while not self._stop.is_set():
             by = By(self._now(), "engine", None, self.me)
-            page = partial(recovery.recover_page, dead=dead, why=why, by=by, died=died)
-            n = self._writer.run(cx, page)
+            page = partial(recovery.recover_page, dead=dead, after=after, why=why, by=by, died=died)
+            n, after = self._writer.run(cx, page)
             settled += n
-            if n < recovery.PAGE:
+            if not after:
                 if settled:
                     log.warning(
                         "recovered from process %d on %s: %d unfinished %s (%s)",

@@ -20,7 +20,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from inloop._errors import StoreBusy, StoreReadOnly
+from inloop._errors import StoreBusy
+from inloop._store.place import cannot_create
 
 
 def boot_id() -> str:
@@ -39,7 +40,10 @@ def host() -> str:
 def open_lock_file(path: Path) -> int:
     """Open or create a lock file; never through a symbolic link."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    return _remember(os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR))
+    try:
+        return _remember(os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR))
+    except OSError as error:
+        raise cannot_create(path, error) from error
 
 
 # A forked child shares its parent's descriptors, and with them the locks: it closes its copies at
@@ -93,10 +97,7 @@ class Owners:
         except FileExistsError:
             self.fresh = False
         except OSError as error:
-            raise StoreReadOnly(
-                f"the folder {self.folder} for the lock files cannot be made ({error.strerror}): "
-                f"make {self.folder.parent} writable"
-            ) from error
+            raise cannot_create(self.folder, error) from error
 
     def path(self, owner: str) -> Path:
         return self.folder / f"{owner}.lock"

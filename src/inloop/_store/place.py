@@ -7,6 +7,7 @@ the app made keeps its mode.
 
 import errno
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from inloop._errors import (
     IllegalMove,
@@ -37,6 +38,7 @@ SHARED = frozenset(
      "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "afs", "vboxsf"}
 )  # fmt: skip
 
+OPENING_SECONDS = 5.0
 BUSY_MS = 100
 CHECKPOINT_PAGES = 1000
 KEPT_WAL_BYTES = 8 << 20
@@ -61,9 +63,9 @@ class Place:
 
 def parse(store: str | os.PathLike[str]) -> Place | None:
     """The place that `TaskManager(store)` names; None for ":memory:"."""
-    text = os.fspath(store)
-    if not isinstance(text, str):
+    if not isinstance(store, str | os.PathLike) or not isinstance(os.fspath(store), str):
         raise TypeError(f"store={store!r}: must be a path or a URL, as text or a Path")
+    text = os.fspath(store)
     if text == ":memory:" or text in ("sqlite://", "sqlite:///:memory:"):
         return None
     trust = False
@@ -73,7 +75,9 @@ def parse(store: str | os.PathLike[str]) -> Place | None:
             raise ValueError(
                 f"store={text!r}: write sqlite:///relative.db or sqlite:////abs/olute.db"
             )
-        trust = parse_qs(url.query).get("filesystem") == ["any"]
+        if url.query not in ("", "filesystem=any") or url.fragment:
+            raise ValueError(f"store={text!r}: the only option that is known is ?filesystem=any")
+        trust = bool(url.query)
         text = unquote(url.path[1:])
     elif "://" in text:
         raise ValueError(
@@ -108,17 +112,28 @@ def prepare(place: Place) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise _cannot_create(path, error) from error
+        raise cannot_create(path, error) from error
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK):
         raise StoreReadOnly(
             f"{path} or its folder cannot be written by this process: mend its mode"
         )
 
 
-def _cannot_create(path: Path, error: OSError) -> StoreError:
+def cannot_create(path: Path, error: OSError) -> StoreError:
+    """What it means that a file or folder beside the store cannot be made or opened."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"{path} cannot be made: no space is left")
-    return StoreReadOnly(f"{path} cannot be made ({error.strerror}): make its folder writable")
+        return StoreFull(f"{path} cannot be made: no space is left on its disk")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StoreReadOnly(f"{path} cannot be made ({error.strerror}): make its folder writable")
+    if error.errno == errno.ELOOP:
+        return StoreError(
+            f"{path} is a symbolic link, where a file of inloop's own must be: remove it"
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StoreError(
+            f"{path.parent} must be a folder of inloop's own, and is a file: remove it"
+        )
+    return StoreError(f"{path} cannot be made or opened ({error.strerror})")
 
 
 def file_system(folder: Path) -> str | None:
@@ -131,7 +146,7 @@ def file_system(folder: Path) -> str | None:
     best, kind = "", None
     for line in mounts.splitlines():
         left, _, right = line.partition(" - ")
-        point = left.split(" ")[4].encode().decode("unicode_escape")
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split(" ")[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, right.split(" ")[0]
@@ -147,7 +162,7 @@ def connect(place: Place, durability: Durability, *, writes: bool = True) -> sql
             isolation_level=None,
             check_same_thread=False,
             cached_statements=512,
-            timeout=BUSY_MS / 1000,
+            timeout=OPENING_SECONDS,
         )
     except sqlite3.Error as error:
         raise explain(error, place) from error
@@ -168,6 +183,8 @@ def _set_up(cx: sqlite3.Connection, place: Place, durability: Durability, *, wri
         cx.execute(f"pragma journal_size_limit = {KEPT_WAL_BYTES}")
         if not writes:
             cx.execute("pragma query_only = on")
+        # A sibling that closes last holds the file for a moment; later others wait in our own ways.
+        cx.execute(f"pragma busy_timeout = {BUSY_MS}")
     except sqlite3.Error as error:
         raise explain(error, place) from error
 
@@ -278,7 +295,7 @@ def explain(error: sqlite3.Error, place: Place) -> BaseException:
     if isinstance(error, _MISTAKES):
         return IllegalMove(str(error)) if "illegal move" in str(error) else error
     code = getattr(error, "sqlite_errorcode", 0)
-    kind = _KINDS.get(code & 0xFF)
+    kind = _KINDS.get(code) or _KINDS.get(code & 0xFF)
     if kind is None:
         return StoreError(f"{place}: {error}") if isinstance(error, _OURS) else error
     make, advice = kind
@@ -306,5 +323,7 @@ _KINDS: dict[int, tuple[type[InloopError], str]] = {
     sqlite3.SQLITE_CANTOPEN: (StoreGone, "the file or its folder cannot be opened"),
     sqlite3.SQLITE_CORRUPT: (StoreCorrupt, "restore a backup"),
     sqlite3.SQLITE_NOTADB: (StoreCorrupt, "this file is not a SQLite database: name another one"),
+    sqlite3.SQLITE_IOERR_SHMSIZE: (StoreFull, "make room on its disk"),
+    sqlite3.SQLITE_READONLY_DBMOVED: (StoreGone, "the file was moved or deleted while open"),
     sqlite3.SQLITE_IOERR: (StoreError, "the disk or its file system fails"),
 }

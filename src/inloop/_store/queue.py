@@ -183,7 +183,7 @@ select name from inloop_count where state = 'queued' and queue = :queue and n > 
 """
 
 LANE = """
-select rank, due, seq, expires, queue from inloop_task
+select rank, due, seq, queue from inloop_task
 where state = 'queued' and deaths < 2 and queue = :queue and name = :name
 order by rank, due, seq
 limit :most
@@ -191,7 +191,7 @@ limit :most
 
 # Tasks that were running at two deaths in a row: they run one at a time, beside healthy work.
 SUSPECTS = """
-select rank, due, seq, expires, queue, name, state from inloop_task
+select rank, due, seq, queue, name, state from inloop_task
 where deaths >= 2 and state in ('queued', 'running')
 order by rank, due
 """
@@ -205,19 +205,29 @@ returning seq, id, name, queue, attempt, failures, deaths, due, created, started
   tags, options, expires, arguments
 """
 
+# What was interrupted (the least rank there is) had started in time, and does not expire.
 EXPIRE = """
 update inloop_task
 set state = 'cancelled', finished = :now, moved = :now, actor = 'engine',
-    reason = 'expired before it could start', writer = :owner
-where seq in (select value from json_each(:seqs)) and state = 'queued'
-returning seq, id
+    reason = 'expired before it could start', writer = :writer
+where seq in (
+  select seq from inloop_task
+  where state = 'queued' and expires is not null and rank > -4611686018427387904
+    and expires <= :now
+  limit :most
+)
+returning id
+"""
+NEXT_EXPIRY = """
+select min(expires) from inloop_task
+where state = 'queued' and expires is not null and rank > -4611686018427387904
 """
 
 NEXT_DUE = "select min(due) from inloop_task where state = 'scheduled'"
 NEXT_UNPAUSE = "select min(until) from inloop_pause where until > :now"
 QUEUE_LIMITS = "select name, concurrency from inloop_queue where concurrency is not null"
 
-Candidate = tuple[int, Micros, int, Micros | None, str]
+Candidate = tuple[int, Micros, int, str]
 
 
 def require_open(cx: sqlite3.Connection, owner: int) -> None:
@@ -233,19 +243,17 @@ def limits(cx: sqlite3.Connection, lanes: Lanes) -> dict[str, int]:
 
 
 def claim(cx: sqlite3.Connection, lanes: Lanes, free: int, owner: int, now: Micros) -> Grant:
-    """Move what is due to queued, then take what the free slots allow, best first."""
+    """Move what is due to queued, cancel what came too late, then take what the slots allow."""
     require_open(cx, owner)
-    promoted = cx.execute(
-        PROMOTE, {"now": now, "writer": owner, "most": PROMOTED_AT_ONCE}
-    ).fetchall()
+    due = {"now": now, "writer": owner, "most": PROMOTED_AT_ONCE}
+    promoted = cx.execute(PROMOTE, due).fetchall()
+    expired = cx.execute(EXPIRE, due).fetchall()
     left = limits(cx, lanes)
     if left:
         running = dict(cx.execute(RUNNING).fetchall())
         left = {queue: limit - running.get(queue, 0) for queue, limit in left.items()}
     known = [lane for lane in cx.execute(LANES, {"now": now}).fetchall() if lane[1] in lanes.known]
-    candidates = _candidates(cx, known, free, left)
-    chosen, expired = _choose(candidates, free, left, now)
-    gone = _by_seqs(cx, EXPIRE, [candidate[2] for candidate in expired], now, owner)
+    chosen = _choose(_candidates(cx, known, free, left), free, left)
     rows = _by_seqs(cx, CLAIM, [candidate[2] for candidate in chosen], now, owner)
     found = {row[0]: row for row in rows}
     claimed = [
@@ -253,16 +261,17 @@ def claim(cx: sqlite3.Connection, lanes: Lanes, free: int, owner: int, now: Micr
         for candidate in chosen
         if candidate[2] in found
     ]
-    # Expired ones were read in the place of others, and a full promotion may have left some.
-    again = bool(expired) or len(promoted) == PROMOTED_AT_ONCE
-    held_back = sum(n for _, _, n in known) > len(claimed) + len(gone)
-    return Grant(claimed, [row[1] for row in gone], again, held_back, _next_due(cx, now))
+    # A full batch may have left some.
+    again = PROMOTED_AT_ONCE in (len(promoted), len(expired))
+    held_back = sum(n for _, _, n in known) > len(claimed)
+    return Grant(claimed, [i for (i,) in expired], again, held_back, _next_due(cx, now))
 
 
 def _next_due(cx: sqlite3.Connection, now: Micros) -> Micros | None:
     (due,) = cx.execute(NEXT_DUE).fetchone()
     (unpause,) = cx.execute(NEXT_UNPAUSE, {"now": now}).fetchone()
-    return min((at for at in (due, unpause) if at is not None), default=None)
+    (expiry,) = cx.execute(NEXT_EXPIRY).fetchone()
+    return min((at for at in (due, unpause, expiry) if at is not None), default=None)
 
 
 def _by_seqs(
@@ -285,33 +294,31 @@ def _candidates(
         if most > 0:
             lane = {"queue": queue, "name": name, "most": most}
             found += cx.execute(LANE, lane).fetchall()
-    suspect = _suspect(cx, {(queue, name) for queue, name, _ in known}) if known else []
+    suspect = _suspect(cx, known, left) if known else []
     if suspect or len(known) > 1:
         found = sorted(found + suspect)
     return found
 
 
-def _suspect(cx: sqlite3.Connection, open_lanes: set[tuple[str, str]]) -> list[Candidate]:
+def _suspect(
+    cx: sqlite3.Connection, known: list[tuple[str, str, int]], left: dict[str, int]
+) -> list[Candidate]:
     """The one suspect that may run now, if none is running anywhere."""
     rows = cx.execute(SUSPECTS).fetchall()
-    if any(row[6] == "running" for row in rows):
+    if any(row[5] == "running" for row in rows):
         return []
-    return [row[:5] for row in rows if (row[4], row[5]) in open_lanes][:1]
+    lanes = {(queue, name) for queue, name, _ in known if left.get(queue, 1) > 0}
+    return [row[:4] for row in rows if (row[3], row[4]) in lanes][:1]
 
 
-def _choose(
-    candidates: list[Candidate], free: int, left: dict[str, int], now: Micros
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Who starts, and who came too late. What was interrupted had started in time."""
+def _choose(candidates: list[Candidate], free: int, left: dict[str, int]) -> list[Candidate]:
+    """The first that find a slot, in this process and in their queue."""
     left = dict(left)
     chosen: list[Candidate] = []
-    expired: list[Candidate] = []
     for candidate in candidates:
-        rank, _, _, expires, queue = candidate
-        if expires is not None and expires < now and rank != FIRST:
-            expired.append(candidate)
-        elif len(chosen) < free and left.get(queue, 1) > 0:
+        queue = candidate[3]
+        if len(chosen) < free and left.get(queue, 1) > 0:
             chosen.append(candidate)
             if queue in left:
                 left[queue] -= 1
-    return chosen, expired
+    return chosen

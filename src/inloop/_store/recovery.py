@@ -5,6 +5,7 @@ page one transaction with its part of the report; it may be cut off anywhere and
 """
 
 import json
+import logging
 import sqlite3
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from inloop._exchange import By
 from inloop._model import FINAL, ErrorText, Recovered, Recovery, State, to_datetime
 from inloop._store import control
 from inloop._store.queue import FIRST
+
+log = logging.getLogger("inloop")
 
 PAGE = 500
 HELD_AFTER = 3
@@ -104,7 +107,7 @@ where t.owner is not null and (o.n is null or o.closed is not null)
 ORPHANS = """
 select seq, id, name, state, attempt, asked, on_crash, deaths, death_mark, done
 from inloop_task
-where owner = :owner
+where owner = :owner and seq > :after
 order by seq
 limit :most
 """
@@ -140,10 +143,20 @@ class Dead(NamedTuple):
     boot: str
 
 
-def recover_page(cx: sqlite3.Connection, dead: Dead, why: str, by: By, *, died: bool) -> int:
-    """Settle up to a page of a dead owner's tasks; how many. The last page closes the owner."""
-    rows = cx.execute(ORPHANS, {"owner": dead.n, "most": PAGE}).fetchall()
-    settled = [_settle(cx, Orphan(*row), dead, by, died) for row in rows]
+def recover_page(
+    cx: sqlite3.Connection, dead: Dead, after: int, why: str, by: By, *, died: bool
+) -> tuple[int, int]:
+    """Settle a page of a dead owner's tasks from `after` on: how many, and where the next begins.
+
+    The last page (0) closes the owner. A row that cannot be settled does not stop the others.
+    """
+    rows = cx.execute(ORPHANS, {"owner": dead.n, "after": after, "most": PAGE}).fetchall()
+    settled: list[Recovered] = []
+    for orphan in (Orphan(*row) for row in rows):
+        try:
+            settled.append(_settle(cx, orphan, dead, by, died))
+        except sqlite3.IntegrityError:
+            log.exception("task %s of a dead process cannot be recovered", orphan.id)
     if settled:
         tasks = json.dumps(
             [[task.task_id, task.name, task.attempt, task.to, task.why] for task in settled],
@@ -156,7 +169,8 @@ def recover_page(cx: sqlite3.Connection, dead: Dead, why: str, by: By, *, died: 
         cx.execute(REPORT, report)
     if len(rows) < PAGE:
         cx.execute(CLOSE, {"now": by.now, "n": dead.n})
-    return len(rows)
+        return len(settled), 0
+    return len(settled), int(rows[-1][0])
 
 
 def _settle(cx: sqlite3.Connection, orphan: Orphan, dead: Dead, by: By, died: bool) -> Recovered:

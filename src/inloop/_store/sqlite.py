@@ -31,7 +31,7 @@ from inloop._model import (
     to_datetime,
 )
 from inloop._store import attempts, control, housekeeping, place, queue, read, recovery
-from inloop._store.commit import Op, Outcome, Phase, Thread, run_on
+from inloop._store.commit import AppConnection, Op, Outcome, Phase, run_on
 from inloop._store.connections import Connections, refuse_forked
 from inloop._store.protocol import Done, Fenced
 
@@ -55,6 +55,10 @@ class SQLiteStore(Connections):
         """
         assert self._writer is not None
         ends = all(op.phase is Phase.END for op in ops)
+        reserve = self._writer.reserve
+        if not ends and reserve is not None and not reserve.make():
+            error = StoreFull(f"{self.place}: its disk is full: make room; what runs can finish")
+            return self._ends_at_least(cx, ops, error)
         run = self._writer.run_in_full if ends else self._writer.run
         try:
             return run(cx, lambda cx: self._apply(cx, ops))
@@ -196,8 +200,10 @@ class SQLiteStore(Connections):
     async def mend(self) -> None:
         assert self._thread is not None
         assert self._reader is not None
+        assert self._writer is not None
         # New connections only: the owner, its lock, and the file that is looked for stay the same.
         await self._thread.reconnect(partial(place.connect, self.place, self.durability))
+        self._writer.forget_log()
         await self._reader.reconnect(
             partial(place.connect, self.place, self.durability, writes=False)
         )
@@ -264,13 +270,16 @@ class SQLiteStore(Connections):
     async def take_over(self, owner_id: str, by: By) -> int:
         mine = by._replace(writer=self.me)
         dead = await self._write(lambda cx: recovery.fence(cx, owner_id, mine))
-        page = partial(
-            recovery.recover_page, dead=dead, why=f"taken over by {by.actor}", by=mine, died=False
-        )
-        taken = 0
-        while n := await self._write(page):
+        why = f"taken over by {by.actor}"
+        taken, after = 0, 0
+        while True:
+            page = partial(
+                recovery.recover_page, dead=dead, after=after, why=why, by=mine, died=False
+            )
+            n, after = await self._write(page)
             taken += n
-        return taken
+            if not after:
+                return taken
 
     async def prune(
         self, before: dict[State, Micros], hidden: Micros, now: Micros, most: int
@@ -349,9 +358,9 @@ class SQLiteStore(Connections):
     async def audits(self, before: int, limit: int) -> list[AuditEntry]:
         return await self._read(lambda cx: read.audits(cx, before, limit))
 
-    def connect(self) -> aiosqlite.Connection:
+    def connect(self) -> AppConnection:
         """Not yet connected: `await` it, or enter it with `async with`."""
-        return Thread(self._connect_app)
+        return AppConnection(self._connect_app)
 
     def _connect_app(self) -> sqlite3.Connection:
         # Also before the store is opened: an app may make its own tables first.

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from inloop._errors import StoreBusy, StoreError, StoreFull, StoreGone
@@ -30,7 +31,10 @@ class Writer:
     def __init__(self, place: Place, turnstile: Turnstile, patience: float | None = None) -> None:
         self.place = place
         self.turnstile = turnstile
-        self.file = identity(place)
+        self.reserve: Reserve | None = None
+        self.file = identity(place.path)
+        self._log_path = f"{place.path}-wal"
+        self._log: tuple[int, int] | None = None
         self._patience = patience
 
     def run(self, cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
@@ -79,31 +83,104 @@ class Writer:
         return result
 
     def _still_there(self) -> None:
-        """Never acknowledge what was written to a file that no longer has a name."""
-        if identity(self.place) != self.file:
+        """Never acknowledge what was written to files that no longer have a name."""
+        if identity(self.place.path) != self.file:
             raise StoreGone(
                 f"{self.place} was deleted or replaced while it was open: put the file back, or "
                 f"restart on a new one"
             )
+        # SQLite keeps one log for as long as anybody has the file open.
+        log = identity(self._log_path)
+        if log != self._log and self._log is not None:
+            raise StoreGone(
+                f"{self._log_path} was deleted while it was in use: it holds what is not yet in "
+                f"{self.place.path.name}; restart the processes that use it"
+            )
+        self._log = log
+
+    def forget_log(self) -> None:
+        """The connection is a new one, and its log may be."""
+        self._log = None
 
     def run_in_full(self, cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
-        """As `run`; on a full disk make room in the write-ahead log and try once more.
+        """As `run`; where the disk is full, make room and try again.
 
-        For ends of attempts: they are small, and a log that starts over has room for them even
-        where the disk has none.
+        For ends of attempts: they are small, and what has run must not be lost for want of a few
+        pages. First the log is started over, which needs no room where the file need not grow;
+        then the reserve is given up.
         """
         try:
             return self.run(cx, work)
         except StoreFull:
-            with self.turnstile, contextlib.suppress(sqlite3.Error):
-                cx.execute("pragma wal_checkpoint(restart)").fetchall()
+            self._start_over_log(cx)
+        try:
             return self.run(cx, work)
+        except StoreFull:
+            if self.reserve is None or not self.reserve.spend():
+                raise
+            self._start_over_log(cx)
+        return self.run(cx, work)
+
+    def _start_over_log(self, cx: sqlite3.Connection) -> None:
+        with self.turnstile, contextlib.suppress(sqlite3.Error):
+            cx.execute("pragma wal_checkpoint(restart)").fetchall()
 
 
-def identity(place: Place) -> tuple[int, int] | None:
+class Reserve:
+    """Room kept on the disk, so that outcomes can be written when it is full otherwise.
+
+    While it is spent, and cannot be made anew, new work is refused: enqueueing fails first, and
+    finishing never.
+    """
+
+    BYTES = 5 << 20  # more than the log holds before it is started over
+    AGAIN_AFTER = 1.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tried = float("-inf")
+
+    def make(self) -> bool:
+        """Whether it is there, made anew if need be and possible; looks only now and then."""
+        if identity(self._path) is not None:  # a sibling may have spent it
+            return True
+        if time.monotonic() - self._tried < self.AGAIN_AFTER:
+            return False
+        self._tried = time.monotonic()
+        return _allocate(self._path, self.BYTES)
+
+    def spend(self) -> bool:
+        """Give the room up; False: there was none."""
+        self._tried = time.monotonic()
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True
+
+
+def _allocate(path: Path, size: int) -> bool:
+    """Make a file that really takes the room; True too where the system cannot say (macOS)."""
+    if not hasattr(os, "posix_fallocate"):
+        return True
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return False
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def identity(path: Path | str) -> tuple[int, int] | None:
     """What names a file whatever it is called; None: there is none."""
     try:
-        found = os.stat(place.path)
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

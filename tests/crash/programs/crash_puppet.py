@@ -27,6 +27,7 @@ from crash_vitals import Vitals
 from inloop import TaskHandle, TaskManager, checkpoint, current_task
 
 folder, name = Path(sys.argv[1]), sys.argv[2]
+SLEEP = ("sleep", "60")
 effects = EffectLog(folder / "effects.log", name)
 vitals = Vitals(folder / f"{name}.vitals")
 tasks = TaskManager(folder / "tasks.db", grace=0.2)
@@ -144,7 +145,7 @@ class Orders:
 
     async def spawn(self) -> int:
         """Have a child that is another program, and keeps every descriptor that it may."""
-        return subprocess.Popen(["sleep", "60"], close_fds=False).pid
+        return await asyncio.to_thread(lambda: subprocess.Popen(SLEEP, close_fds=False).pid)
 
 
 def as_child(writes: int) -> None:

@@ -22,13 +22,13 @@ from crash_effects import EffectLog
 from crash_points import Points
 from crash_vitals import Vitals
 
-from inloop import Key, Retry, TaskManager, checkpoint, current_task, exponential, progress
+from inloop import Key, Retry, State, TaskManager, checkpoint, current_task, exponential, progress
 
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", type=Path)
 parser.add_argument("slot")
 parser.add_argument("life")
-parser.add_argument("--slots", type=int, default=32)
+parser.add_argument("--slots", type=int, default=36)
 parser.add_argument("--longest", type=float, default=0.12)
 parser.add_argument("--finish", action="store_true")
 told = parser.parse_args()
@@ -161,15 +161,14 @@ def last_acknowledged(lane: str) -> int:
 async def unfinished() -> int:
     """Tasks that are still to end; also those that are scheduled to be tried again."""
     counts = (await tasks.counts()).get("default", {})
-    return sum(counts.get(state, 0) for state in ("queued", "scheduled", "running"))
+    return sum(counts.get(state, 0) for state in (State.QUEUED, State.SCHEDULED, State.RUNNING))
 
 
 async def look_for_room(room: asyncio.Event) -> None:
     """Let the feeders go on while too little is waiting."""
     while True:
         counts = (await tasks.counts()).get("default", {})
-        waiting = sum(counts.get(state, 0) for state in ("queued", "scheduled"))
-        if waiting < 2 * told.slots:
+        if counts.get(State.QUEUED, 0) < 4 * told.slots:
             room.set()
         else:
             room.clear()

@@ -70,8 +70,8 @@ async def test_an_ill_formed_one_takes_the_whole_call_with_it(rig: Rig) -> None:
     there = await rig.put()
     async with rig.store.connect() as db:
         await db.execute("insert into app values ('row')")
+        news = [rig.new(key="k"), rig.new(), rig.new(id=there)]
         with pytest.raises(Exception, match="UNIQUE"):
-            news = [rig.new(key="k"), rig.new(), rig.new(id=there)]
             await rig.store.add_within(db, news)
         await db.commit()
     assert [task.id for task in await rig.store.find(Filter(), 10, None)] == [there]

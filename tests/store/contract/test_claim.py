@@ -160,7 +160,7 @@ async def test_next_due_is_the_next_instant(rig: Rig) -> None:
 
 
 async def test_a_flood_of_due_tasks_is_promoted_in_parts(rig: Rig) -> None:
-    """Not all at once, so that nobody waits long for the transaction; `again` says there is more."""
+    """Not all at once, so that nobody waits long for it; `again` says that there is more."""
     await rig.add(*[rig.new(wait=1) for _ in range(1203)])
     rig.now += SECOND
     rounds = 1

@@ -229,7 +229,8 @@ async def test_retry_starts_anew(rig: Rig, state: State) -> None:
     """Retried: due now, failures from zero, result, error and progress gone, history kept."""
     claimed = await rig.start(expires=rig.now + 5 * SECOND)
     ended = rig.move(
-        claimed, state, failures=3, result="1", error=ErrorText("E", "", ""), expires=claimed.expires
+        claimed, state, failures=3, result="1", error=ErrorText("E", "", ""),
+        expires=claimed.expires,
     )  # fmt: skip
     await rig.end(ended)
     rig.now += HOUR

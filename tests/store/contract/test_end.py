@@ -1,4 +1,8 @@
-"""end: "Apply the end of an attempt if it is still ours; `done` gets whether it was."""
+"""end: "Apply the end of an attempt if it is still ours."
+
+"`done` gets the Move as it was stored, None if the attempt was not ours any more. One to scheduled
+or queued gives way to a cancel or a pause that was asked for just before."
+"""
 
 from dataclasses import replace
 
@@ -11,6 +15,7 @@ from ..rig import HOUR, SECOND, Rig
 
 pytestmark = pytest.mark.anyio
 
+ERROR = ErrorText("E", "", "")
 FINAL = [State.SUCCEEDED, State.FAILED, State.CANCELLED]
 
 
@@ -99,10 +104,65 @@ async def test_many_end_in_one_transaction(rig: Rig) -> None:
         for n, one in enumerate(claimed)
     ]
     answers = [await answer for answer in [rig.ending(move) for move in moves]]
-    assert answers == [move.attempt == 1 for move in moves]
+    assert answers == [move if move.attempt == 1 else None for move in moves]
     counts = (await rig.store.counts())["default"]
     assert counts[State.RUNNING] == len(stale)
     assert sum(counts[state] for state in FINAL) == 300 - len(stale)
+
+
+# ---- what was asked just before
+
+
+@pytest.mark.parametrize("to", [State.SCHEDULED, State.QUEUED])
+async def test_an_end_that_would_go_on_gives_way_to_a_cancel(rig: Rig, to: State) -> None:
+    """Asked to cancel, and not heard before the attempt failed or was interrupted: cancelled."""
+    claimed = await rig.start()
+    await rig.store.control("cancel", claimed.id, rig.by("enough", "ben"))
+    due = rig.now + HOUR if to is State.SCHEDULED else None
+    stored = await rig.ending(rig.move(claimed, to, failures=1, due=due, error=ERROR))
+    assert stored is not None
+    assert (stored.to, stored.actor, stored.reason) == (State.CANCELLED, "ben", "enough")
+    task = await rig.get(claimed.id)
+    assert (task.state, task.actor, task.reason) == (State.CANCELLED, "ben", "enough")
+    assert (task.error, task.due) == (ERROR, to_datetime(claimed.due))
+    assert task.finished is not None
+
+
+@pytest.mark.parametrize("to", [State.SCHEDULED, State.QUEUED])
+async def test_an_end_that_would_go_on_gives_way_to_a_pause(rig: Rig, to: State) -> None:
+    """Asked to pause: paused, and it goes on from where the end would have left it."""
+    claimed = await rig.start()
+    await rig.store.control("pause", claimed.id, rig.by("lunch", "ben"))
+    due = rig.now + HOUR if to is State.SCHEDULED else None
+    first = to is State.QUEUED
+    stored = await rig.ending(rig.move(claimed, to, failures=1, due=due, first=first))
+    assert stored is not None
+    assert stored.to is State.PAUSED
+    task = await rig.get(claimed.id)
+    assert (task.state, task.actor, task.reason) == (State.PAUSED, "ben", "lunch")
+    assert (task.failures, task.owner) == (1, None)
+    await rig.store.control("resume", claimed.id, rig.by())
+    assert await rig.state(claimed.id) is to
+
+
+@pytest.mark.parametrize("verb", ["cancel", "pause"])
+@pytest.mark.parametrize("to", [*FINAL, State.HELD])
+async def test_an_end_that_is_one_stays(rig: Rig, verb: str, to: State) -> None:
+    """What has ended has ended, whatever was asked: "asked but returned normally → succeeded"."""
+    claimed = await rig.start()
+    await rig.store.control(verb, claimed.id, rig.by())
+    move = rig.move(claimed, to)
+    assert await rig.ending(move) == move
+    assert await rig.state(claimed.id) is to
+
+
+async def test_a_neighbours_ask_overrules_nobody(rig: Rig) -> None:
+    """Each end gives way to its own task's ask only, and to that of its own attempt."""
+    one, other = await rig.start(), await rig.start()
+    await rig.store.control("cancel", one.id, rig.by())
+    ending = [rig.ending(rig.move(claimed, State.QUEUED, first=True)) for claimed in (one, other)]
+    stored = [await answer for answer in ending]
+    assert [move and move.to for move in stored] == [State.CANCELLED, State.QUEUED]
 
 
 # ---- the fence: what does not fit changes nothing, and is told
@@ -155,8 +215,9 @@ async def test_an_end_comes_once(rig: Rig) -> None:
 async def test_an_end_comes_once_in_one_transaction(rig: Rig) -> None:
     """Of two ends of one attempt that share a transaction the first counts."""
     claimed = await rig.start()
-    first, second = rig.ending(rig.move(claimed)), rig.ending(rig.move(claimed, State.FAILED))
-    assert [await first, await second] == [True, False]
+    move = rig.move(claimed)
+    first, second = rig.ending(move), rig.ending(rig.move(claimed, State.FAILED))
+    assert [await first, await second] == [move, None]
     assert await rig.state(claimed.id) is State.SUCCEEDED
 
 
@@ -165,9 +226,9 @@ async def test_a_stale_end_beside_the_right_one(rig: Rig) -> None:
     claimed = await rig.start()
     await rig.end(rig.move(claimed, State.QUEUED, first=True))
     (again,) = (await rig.claim()).claimed
-    stale = rig.ending(rig.move(claimed, State.FAILED))
-    right = rig.ending(rig.move(again))
-    assert [await stale, await right] == [False, True]
+    move = rig.move(again)
+    stale, right = rig.ending(rig.move(claimed, State.FAILED)), rig.ending(move)
+    assert [await stale, await right] == [None, move]
     assert await rig.state(claimed.id) is State.SUCCEEDED
 
 

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ async def test_by_time_of_creation(rig: Rig) -> None:
     ],
 )  # fmt: skip
 async def test_by_text(rig: Rig, text: str, is_found: bool) -> None:
-    """Text is found in name, id, key, arguments and error, plainly, without regard to ASCII case."""
+    """It is found in name, id, key, arguments and error, as it is, without regard to ASCII case."""
     claimed = await rig.start(
         key="Mail-7", arguments='{"subject":"Welcome Mr Ärger","to":"ßtrasse 日本"}'
     )
@@ -113,7 +114,7 @@ async def test_a_deleted_task_is_not_listed(rig: Rig) -> None:
 async def test_every_word_together_equals_a_plain_search(rig: Rig) -> None:
     """Random filters find exactly what going through all tasks by hand finds."""
     chance = random.Random(5)
-    words = {
+    words: dict[str, list[Any]] = {
         "name": ["mail", "report"], "queue": ["a", "b"], "tag": ["x", "y"],
         "states": [frozenset({State.SCHEDULED}), frozenset({State.QUEUED, State.SCHEDULED})],
         "text": ["x", "mail", "7"], "since": [START + HOUR], "until": [START + 2 * HOUR],
@@ -128,8 +129,9 @@ async def test_every_word_together_equals_a_plain_search(rig: Rig) -> None:
     everything = list(await rig.store.find(Filter(), 1000, None))
     found = 0
     for _ in range(150):
-        chosen = {word: chance.choice(words[word]) for word in chance.sample(sorted(words), 3)}
-        wanted = replace(Filter(), **chosen)  # type: ignore[arg-type] # words of a Filter
+        three = chance.sample(sorted(words), 3)
+        chosen: dict[str, Any] = {word: chance.choice(words[word]) for word in three}
+        wanted = replace(Filter(), **chosen)
         expected = [
             task.id
             for task in everything

@@ -191,9 +191,7 @@ async def test_the_newest_ten_thousand_lines_are_kept(rig: Rig) -> None:
     await rig.store.note([Line(neighbour.seq, 1, rig.now, 20, "app", "mine")], [])
     for part in range(5):
         texts = range(part * 2100, (part + 1) * 2100)
-        await rig.store.note(
-            [Line(claimed.seq, 1, rig.now, 20, "app", f"{n}") for n in texts], []
-        )
+        await rig.store.note([Line(claimed.seq, 1, rig.now, 20, "app", f"{n}") for n in texts], [])
     kept = await rig.store.logs(claimed.id, 0, 20_000)
     assert [line.text for line in kept] == [f"{n}" for n in range(500, 10_500)]
     assert len(await rig.store.logs(neighbour.id, 0, 10)) == 1

@@ -34,7 +34,7 @@ def test_the_table_says_what_the_contract_says() -> None:
         assert LEGAL[end] == {Q}
     for state in State:
         assert not is_legal(state, state)
-    assert ENTRY == {S, Q, R}
+    assert {S, Q, R} == ENTRY
 
 
 @pytest.mark.parametrize("state", list(State))

@@ -1,6 +1,7 @@
 """open, reopen_owner, hurry, close, release, abandon: becoming an owner, and ceasing to be one."""
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -37,7 +38,7 @@ async def test_each_opening_is_another_owner(pair: tuple[Rig, Rig]) -> None:
 
 
 async def test_two_stores_in_memory_are_two_stores() -> None:
-    """":memory:" is one opening's own: another one does not see its tasks."""
+    """ ":memory:" is one opening's own: another one does not see its tasks."""
     one, other = Rig(open_store(":memory:", "full")), Rig(open_store(":memory:", "full"))
     await one.open()
     await other.open()
@@ -147,7 +148,7 @@ async def test_a_closed_store_can_be_opened_again(full: Rig) -> None:
 
 
 async def test_memory_keeps_nothing() -> None:
-    """":memory:" forgets everything when it is closed."""
+    """ ":memory:" forgets everything when it is closed."""
     rig = await Rig(open_store(":memory:", "full")).open()
     await rig.put()
     await rig.close()
@@ -157,24 +158,32 @@ async def test_memory_keeps_nothing() -> None:
 
 
 async def test_a_kept_lock_keeps_the_tasks(pair: tuple[Rig, Rig]) -> None:
-    """Closed with `keep_lock`, an owner's tasks stay its own until `release`."""
+    """Closed with `keep_lock`, an owner's tasks stay its own until that lock is given up."""
     one, other = pair
     claimed = await one.start()
     one.is_open = False
+    give_up = one.store.keep_lock()
     await one.store.close(keep_lock=True)
     # Standing still is what is tested: two looks of the keeper.
     await asyncio.sleep(0.8)
     assert await other.state(claimed.id) is State.RUNNING
-    one.store.release()
+    threading.Thread(target=give_up).start()
     await other.until_state(claimed.id, State.QUEUED)
 
 
-async def test_releasing_twice_does_no_harm(pair: tuple[Rig, Rig]) -> None:
-    """`release` may come again, and after `close`."""
-    one, _ = pair
-    await one.close()
-    one.store.release()
-    one.store.release()
+async def test_a_kept_lock_is_of_that_opening(pair: tuple[Rig, Rig]) -> None:
+    """Opened again meanwhile, as another owner, giving up the old lock leaves the new one."""
+    one, other = pair
+    claimed = await one.start()
+    give_up = one.store.keep_lock()
+    await one.store.close(keep_lock=True)
+    await one.open()
+    again = await one.start(queue="other")
+    give_up()
+    give_up()
+    await other.until_state(claimed.id, State.QUEUED)
+    assert await other.state(again.id) is State.RUNNING
+    assert await one.end(one.move(again))
 
 
 # ---- abandon: "Stop as a killed process would: nothing more is written, the lock is free."

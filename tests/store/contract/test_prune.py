@@ -26,13 +26,13 @@ async def prune(rig: Rig, before: int, *states: State, most: int = 100) -> int:
 
 
 async def test_what_ended_before_goes(rig: Rig) -> None:
-    """What ended before the instant is removed, what ended at it or later stays."""
+    """What ended before the instant is removed, what ended after it stays."""
     old = [await rig.finish(state, queue=state) for state in FINAL]
     rig.now += SECOND
     young = await rig.finish()
-    assert await prune(rig, rig.now) == len(old)
+    assert await prune(rig, rig.now - 1) == len(old)
     assert await ids(rig) == {young}
-    assert await prune(rig, rig.now) == 0
+    assert await prune(rig, rig.now - 1) == 0
 
 
 async def test_each_state_has_its_own_instant(rig: Rig) -> None:
@@ -101,7 +101,7 @@ async def test_what_was_deleted_goes(rig: Rig) -> None:
     task_id = await rig.finish()
     await rig.store.control("delete", task_id, rig.by())
     deleted = rig.now
-    assert await rig.store.prune({}, deleted, rig.now, 100) == 0
+    assert await rig.store.prune({}, deleted - 1, rig.now, 100) == 0
     assert await rig.store.prune({}, deleted + 1, rig.now, 100) == 1
 
 
@@ -124,9 +124,7 @@ async def test_a_kept_key_outlives_retention(rig: Rig) -> None:
     assert await prune(rig, rig.now) == 0
     (added,) = await rig.add(rig.new(key="k", keep=HOUR))
     assert (added.id, added.created) == (kept, False)
-    rig.now += HOUR // 2
-    assert await prune(rig, rig.now) == 0
-    rig.now += 1
+    rig.now += HOUR // 2 + 1
     assert await prune(rig, rig.now) == 1
 
 
@@ -195,6 +193,16 @@ async def test_the_first_to_go_says_when(rig: Rig) -> None:
     assert await rig.store.next_prune(keep, 0) == first + HOUR // 2
     await rig.store.control("delete", deleted, rig.by())
     assert await rig.store.next_prune(keep, 60 * SECOND) == rig.now + 60 * SECOND
+
+
+@pytest.mark.parametrize("keep", [HOUR // 2, 2 * HOUR])
+async def test_a_kept_key_is_waited_for(rig: Rig, keep: int) -> None:
+    """A key that is kept longer than its task's retention goes when its own time is up."""
+    await rig.finish(key="k", keep=keep)
+    due = await rig.store.next_prune(dict.fromkeys(FINAL, HOUR), 0)
+    assert due == rig.now + max(keep, HOUR)
+    rig.now = due
+    assert await prune(rig, rig.now - HOUR) == 1
 
 
 async def test_what_is_kept_for_ever_is_not_waited_for(rig: Rig) -> None:

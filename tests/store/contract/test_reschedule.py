@@ -51,9 +51,7 @@ async def test_a_paused_task_stays_paused(rig: Rig, state: State) -> None:
     assert (task.state, task.due) == (State.SCHEDULED, to_datetime(later))
 
 
-@pytest.mark.parametrize(
-    "state", [s for s in State if s not in (State.SCHEDULED, State.QUEUED)]
-)
+@pytest.mark.parametrize("state", [s for s in State if s not in (State.SCHEDULED, State.QUEUED)])
 async def test_no_other_can_be(rig: Rig, state: State) -> None:
     """`IllegalMove` for any other state, also for what was paused while it ran."""
     task_id = await rig.bring(state, owned=True)

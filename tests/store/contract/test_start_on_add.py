@@ -1,5 +1,7 @@
-"""add with `start`: "One with `start` is claimed at once if nothing that is due stands before it and
-its queue has a slot."
+"""add with `start`: who is claimed as it is stored.
+
+"One with `start` is claimed at once if nothing that is due stands before it and its queue has a
+slot."
 """
 
 import asyncio

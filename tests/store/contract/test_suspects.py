@@ -1,4 +1,4 @@
-"""claim, suspects: "of the suspects (deaths >= 2) all while one of them runs anywhere" are left out.
+"""claim: "of the suspects (deaths >= 2) all while one of them runs anywhere" are left out.
 
 A task that was running at two deaths of its process in a row is a suspect. Healthy work goes on
 beside it.

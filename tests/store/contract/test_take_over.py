@@ -1,6 +1,6 @@
-"""take_over: "Recover the tasks of an owner that is not known to be dead; it is fenced from then on."
+"""take_over: "Recover the tasks of an owner that is not known to be dead."
 
-And the report of every recovery, by a person or not.
+"it is fenced from then on". And the report of every recovery, by a person or not.
 """
 
 import pytest

@@ -54,6 +54,8 @@ create index inloop_task_suspect on inloop_task (rank, due)
   where deaths >= 2 and state in ('queued', 'running');
 create index inloop_task_due on inloop_task (due)
   where state = 'scheduled';
+create index inloop_task_expires on inloop_task (expires)
+  where state = 'queued' and expires is not null and rank > -4611686018427387904;
 create index inloop_task_owner on inloop_task (owner)
   where owner is not null;
 create index inloop_task_asked on inloop_task (owner)

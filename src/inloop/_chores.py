@@ -80,6 +80,8 @@ class Chores:
         if pruned >= PRUNED_AT_ONCE:
             self._next_prune = now + PRUNE_PAUSE
         else:
+            if ends:
+                await self._store.prune_records(min(ends.values()))
             self._next_prune = await self._when_to_prune(now)
 
     async def _when_to_prune(self, now: Micros) -> Micros | None:

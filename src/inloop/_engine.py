@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from inloop._model import FINAL, ErrorText, Event, Micros, State
 from inloop._notes import Notes
 from inloop._outcome import Circumstances, End, Raised, Request, Stop
 from inloop._pausing import Pausing
-from inloop._retry import NEVER, Snooze
+from inloop._retry import NEVER
 from inloop._runner import Misfit, Run
 from inloop._running import Running
 from inloop._settings import Settings
@@ -44,6 +44,7 @@ log = logging.getLogger("inloop")
 RETRY_STORE_AFTER = 0.5
 LATE_AGAIN_AFTER = 0.05
 START_AGAIN_AFTER = 5.0
+BYTES_A_TURN = 32 * 1024
 
 
 class Engine:
@@ -67,7 +68,9 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.threads = Threads()
         self.lag = LagMeter()
-        self.trouble: str | None = None
+        # What is wrong, for people: with the store (nothing is started), or with inloop itself.
+        self._store_trouble: str | None = None
+        self._own_trouble: str | None = None
         self.lanes = Lanes(frozenset(), settings.limits)
         self._wake = asyncio.Event()
         self._notes = Notes(store, feed, clock)
@@ -98,7 +101,7 @@ class Engine:
         self._base = contextvars.copy_context()
         self.declare()
         self._outcomes.open()
-        await self._store.open(self.clock.now, self._wake_from_thread, sorted(self._functions))
+        await self._store.open(self.clock.now, self._wake_from_thread, sorted(self._runnable()))
         if isinstance(self.clock, SystemClock):
             self.lag.start()  # lag is real time, and means nothing on a clock that stands still
         for name, service in (
@@ -116,6 +119,10 @@ class Engine:
             self._hungry = True
             self._chores.look_soon()
             self._wake.set()
+
+    def _runnable(self) -> Collection[str]:
+        """The task functions that this process would run."""
+        return self._functions if self._settings.work else ()
 
     def _wake_from_thread(self) -> None:
         post(self.loop, self.nudge)
@@ -137,7 +144,7 @@ class Engine:
                 await asyncio.sleep(RETRY_STORE_AFTER)
                 continue
             except Exception as error:
-                self.trouble = f"{name}: {error!r}"
+                self._own_trouble = f"{name}: {error!r}"
                 log.exception("inloop's %s failed; it starts again in %.1f s", name, pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 30.0)
@@ -175,7 +182,7 @@ class Engine:
             late = await self._claim()
             if late is not None:
                 return late
-        if not self._closing and await self._chores.do(self._functions):
+        if not self._closing and await self._chores.do(self._runnable()):
             self._feed.poke()
         return self._until_next()
 
@@ -233,15 +240,15 @@ class Engine:
                     )  # fmt: skip
 
     def _down(self, error: StoreError) -> None:
-        if self.trouble != str(error):
+        if self._store_trouble != str(error):
             log.error("inloop's store does not answer, nothing new is started: %s", error)
-        self.trouble = str(error)
+        self._store_trouble = str(error)
         self._hungry = self._look = True
 
     def _up(self) -> None:
-        if self.trouble is not None:
+        if self._store_trouble is not None:
             log.warning("inloop's store answers again")
-            self.trouble = None
+            self._store_trouble = None
 
     async def _start_over(self) -> None:
         """A person took our tasks over: stop them, and go on as a new owner."""
@@ -264,7 +271,7 @@ class Engine:
 
     def _may_start(self) -> bool:
         calm = self.lag.seconds <= self._settings.max_lag or self._running.taken == 0
-        return self._settings.work and not self._closing and self.trouble is None and calm
+        return self._settings.work and not self._closing and self._store_trouble is None and calm
 
     def reserve(self, new: NewTask) -> bool:
         """Keep a slot for a task that may start as it is stored; give it back by `added`."""
@@ -294,13 +301,12 @@ class Engine:
         due = self._next_due is not None and self._next_due <= now
         if not (self._hungry or due):
             return None
-        if self._running.free <= 0:
-            # Looked at again as soon as an attempt ends; until then no instant matters.
-            self._hungry, self._next_due = True, None
-            return None
+        if self._running.free <= 0 and not due:
+            return None  # looked at again as soon as an attempt ends
         if not self._may_start():
             return LATE_AGAIN_AFTER
-        free = self._running.free if self.lag.seconds <= self._settings.max_lag else 1
+        free = max(0, self._running.free)
+        free = free if self.lag.seconds <= self._settings.max_lag else min(free, 1)
         self._hungry = False
         self._running.reserved += free
         try:
@@ -310,8 +316,7 @@ class Engine:
             raise
         finally:
             self._running.reserved -= free
-        for claimed in grant.claimed:
-            self._start(claimed)
+        await self._start_all(grant.claimed)
         self._next_due = grant.next_due
         self._held_back = grant.held_back
         if grant.again:
@@ -323,6 +328,18 @@ class Engine:
         if grant.claimed or grant.expired:
             self._feed.poke()
         return None
+
+    async def _start_all(self, claimed: list[Claimed]) -> None:
+        """Each decodes its arguments in its first step: not too many of them in one turn."""
+        size = 0
+        for at, one in enumerate(claimed):
+            self._start(one)
+            size += len(one.arguments)
+            if size > BYTES_A_TURN:
+                size, left = 0, len(claimed) - at - 1
+                self._running.reserved += left
+                await asyncio.sleep(0)
+                self._running.reserved -= left
 
     def _start(self, claimed: Claimed) -> None:
         """Run what was claimed. Never raises: others may have been claimed together with it."""
@@ -341,8 +358,11 @@ class Engine:
                 run.start(self._base.copy())
             except Exception as error:  # no thread can be started, for one
                 log.exception("task %s (%s) cannot be started now", claimed.name, claimed.id)
-                broken = Snooze(START_AGAIN_AFTER)
-                broken.__cause__ = error
+                run.is_over = True
+                at = Circumstances(self.clock.now(), run.state, retry)
+                move = _outcome.not_started(claimed, at, START_AGAIN_AFTER, str(error))
+                self._save(run, move, Raised(error, ErrorText(type(error).__name__, "", "")))
+                return
         if broken is not None:
             run.is_over = True
             self.ended(run, Raised(broken, ErrorText(type(broken).__name__, str(broken), "")))
@@ -399,11 +419,12 @@ class Engine:
                 # The task has run; what came of it is kept until the store takes it.
                 run.lines.put_back(lines)
                 self._unsaved.append((run, move, end))
-                if self.trouble is None:
+                if self._store_trouble is None:
                     self._wake.set()
                 self._down(error)
             elif error is None or isinstance(error, NotOpen) or run.failed_at_end:
                 self._forget(run)
+                self.gone(run)
                 if error is None:
                     self._notes.tell_lines(run, lines)
                     self._tell(run, applied, end)
@@ -414,6 +435,7 @@ class Engine:
             self._store.end(move, lines, saved)
         except NotOpen:
             self._forget(run)
+            self.gone(run)
 
     def _tell(self, run: Run, move: Move | None, end: End) -> None:
         """Say what became of it: as it is stored, which may be what was asked just before."""
@@ -453,12 +475,17 @@ class Engine:
             self._save(run, move, end)
         await self._store.note((), ())  # comes after them, and fails as they do
         if self._unsaved:
-            raise StoreError(self.trouble or "outcomes cannot be stored")
+            raise StoreError(self._store_trouble or "outcomes cannot be stored")
 
     def is_settled(self) -> bool:
         """Whether nothing is on its way: all is stored, and the engine waits."""
         busy = self._unsaved or self._pausing.is_busy or self._wake.is_set()
         return self._waits and not busy and self._store.is_idle() and not self._running.is_busy()
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong, if anything is."""
+        return self._store_trouble or self._own_trouble
 
     def running(self) -> list[str]:
         """What runs now, for messages."""
@@ -492,8 +519,6 @@ class Engine:
             if not run.is_over:
                 self._give_up(run)
         await _shutdown.within(_shutdown.LAST_SECONDS / 2, self._running.has_only_threads)
-        left = [run for run in self._running if not run.is_over]
-        self._keep_lock_for(left)
         try:
             await self._stop_services()
             with contextlib.suppress(StoreError, NotOpen):
@@ -503,6 +528,9 @@ class Engine:
             self._feed.close()
             self._outcomes.close()
             self.lag.stop()
+            # Only now, when it is stored that they were interrupted: the lock may go any moment.
+            left = [run for run in self._running if not run.is_over]
+            self._keep_lock_for(left)
             await self._store.close(keep_lock=bool(left))
 
     def _interrupt(self) -> None:

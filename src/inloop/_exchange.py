@@ -32,7 +32,8 @@ class NewTask:
 class Claimed(NamedTuple):
     """A task that this owner has just taken to run.
 
-    `resumed`: the attempt before it was interrupted, by a shutdown or by its process's death.
+    `resumed`: the attempt before it did not end by itself: a shutdown interrupted it, its process
+    died, or it was paused over a restart.
     """
 
     seq: int
@@ -87,6 +88,7 @@ class Move:
     expires: Micros | None = None
     progress: Progress | None = None
     paused_from: State | None = None
+    deaths: int = 0
 
 
 class Line(NamedTuple):

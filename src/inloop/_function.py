@@ -242,7 +242,12 @@ class TaskFunction(Generic[P, R]):
 
     def _key(self, key: Key, bound: dict[str, object]) -> str | None:
         if isinstance(key.template, str):
-            made: object = key.template.format(**bound)
+            try:
+                made: object = key.template.format(**bound)
+            except (LookupError, AttributeError, ValueError, TypeError) as error:
+                raise ValueError(
+                    f"key={key.template!r} does not fit the arguments of {self.name!r}: {error!r}"
+                ) from error
         else:
             args, kwargs = self._signature.spread(bound)
             made = key.template(*args, **kwargs)

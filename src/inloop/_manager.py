@@ -108,6 +108,7 @@ class TaskManager(Verbs):
         self._functions: dict[str, TaskFunction[Any, Any]] = {}
         self._outcomes = Outcomes()
         self._feed = Feed()
+        self._saying: set[asyncio.Future[Any]] = set()
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0

@@ -208,8 +208,8 @@ class Event:
     """Something that happened to a task.
 
     `what` is "moved" (from `origin`, None for a new task, to `to`), "rescheduled", "asked"
-    (`reason` begins with the verb), "progress" or "logged"; the last two are live only and are not
-    stored.
+    (`reason` begins with the verb), "ended" (a paused attempt, its task stays paused), "progress"
+    or "logged"; the last two are live only and are not stored.
     """
 
     task_id: str

@@ -59,7 +59,9 @@ class Notes:
 
     async def write_now(self) -> None:
         """Store all that was told up to now."""
-        runs, self._runs = self._runs, set()
+        # Each step is atomic, for threads add to the set at any moment.
+        runs = list(self._runs)
+        self._runs.difference_update(runs)
         progress = [(run, told) for run in runs if (told := self._due_progress(run)) is not None]
         taken = [(run, lines) for run in runs if (lines := run.lines.take())]
         if not progress and not taken:
@@ -72,7 +74,7 @@ class Notes:
         except BaseException:
             for run, lines in taken:
                 run.lines.put_back(lines)
-            self._runs |= runs
+            self._runs.update(runs)
             raise
         now = asyncio.get_running_loop().time()
         for run, told in progress:

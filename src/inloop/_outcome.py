@@ -139,6 +139,12 @@ def failed(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
     return _move(claimed, at, State.FAILED, failures=claimed.failures + 1, error=end.text)
 
 
+def not_started(claimed: Claimed, at: Circumstances, seconds: float, why: str) -> Move:
+    """An attempt that could not begin: soon again, as if it had not been claimed."""
+    move = _move(claimed, at, State.SCHEDULED, first=claimed.resumed, reason=f"not started: {why}")
+    return replace(move, due=at.now + round(seconds * 1e6), deaths=claimed.deaths)
+
+
 def held(claimed: Claimed, end: Raised, at: Circumstances) -> Move:
     """A task that its function cannot take (any more): it waits for a person's decision."""
     return _move(claimed, at, State.HELD, error=end.text, reason=end.text.message)

@@ -31,7 +31,7 @@ from inloop._threads import Threads, post
 CANCEL_AGAIN_AFTER = 5.0
 MOST_TRACEBACK = 32 * 1024
 MOST_FRAMES = 60
-LARGE = 64 * 1024
+LARGE = 32 * 1024
 _HERE = os.path.dirname(__file__)
 
 

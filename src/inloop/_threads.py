@@ -49,6 +49,7 @@ class Threads:
                 self._alive -= 1
                 if self._alive == 0:
                     raise
+                self._idle -= 1  # promised to one that is busy still: a debt until it is free
         self._jobs.put(job)
 
     def _work(self) -> None:

@@ -4,10 +4,11 @@ Each verb is one transaction of the store, then a word to the engine. Control ve
 and why; both are kept with the task and in the audit.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inloop._checks import check_count, check_text, instant
 from inloop._chores import UNDO_FOR
@@ -32,7 +33,11 @@ from inloop._store.protocol import Store
 if TYPE_CHECKING:
     from inloop._handle import TaskHandle
 
+T = TypeVar("T")
+
 MOST_PER_PAGE = 1000
+MOST_LINES = 100_000
+NEWEST = (1 << 63) - 1
 BATCH = 200
 
 
@@ -40,6 +45,7 @@ class Verbs(ABC):
     """The part of `TaskManager` that reads and controls tasks."""
 
     _store: Store
+    _saying: "set[asyncio.Future[Any]]"
 
     @abstractmethod
     async def _ready(self) -> None:
@@ -82,10 +88,7 @@ class Verbs(ABC):
         before.
         """
         await self._ready()
-        if isinstance(limit, bool) or not isinstance(limit, int):
-            raise TypeError(f"limit={limit!r}: must be a whole number")
-        if not 1 <= limit <= MOST_PER_PAGE:
-            raise ValueError(f"limit={limit}: must be 1 to {MOST_PER_PAGE}")
+        check_count(limit, "limit", most=MOST_PER_PAGE)
         wanted = _filter(state, name, queue, tag, text, since, until)
         return await self._store.find(wanted, limit, cursor)
 
@@ -107,6 +110,8 @@ class Verbs(ABC):
     async def logs(self, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """A task's log lines, oldest first; `after` is the `n` of the last one that was read."""
         await self._ready()
+        check_count(after, "after", least=0, most=NEWEST)
+        check_count(limit, "limit", most=MOST_LINES)
         return await self._store.logs(check_text(id, "id"), after, limit)
 
     async def owners(self) -> list[Owner]:
@@ -117,7 +122,7 @@ class Verbs(ABC):
     async def recoveries(self, limit: int = 50) -> list[Recovery]:
         """What was recovered from dead owners and why, newest first."""
         await self._ready()
-        return await self._store.recoveries(limit)
+        return await self._store.recoveries(check_count(limit, "limit", most=MOST_PER_PAGE))
 
     async def pauses(self) -> list[Pause]:
         """The queues that are paused now; one whose `queue` is None pauses everything."""
@@ -127,15 +132,28 @@ class Verbs(ABC):
     async def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """Who did what to which target, newest first; `before` is the `id` of the last one read."""
         await self._ready()
-        return await self._store.audits(before or 0, limit)
+        place = NEWEST if before is None else check_count(before, "before", most=NEWEST)
+        return await self._store.audits(place, check_count(limit, "limit", most=MOST_PER_PAGE))
 
     # ---- one task
 
     async def _control(self, verb: str, id: str, reason: str | None, actor: str) -> bool:
         await self._ready()
-        done = await self._store.control(verb, check_text(id, "id"), self._by(reason, actor))
+        by = self._by(reason, actor)
+        return await self._said(self._store.control(verb, check_text(id, "id"), by))
+
+    async def _said(self, word: Coroutine[Any, Any, T]) -> T:
+        """Say it to the store, then to the engine; also if the caller does not wait for the end."""
+        saying = asyncio.ensure_future(word)
+        saying.add_done_callback(self._heard)
+        self._saying.add(saying)
+        return await asyncio.shield(saying)
+
+    def _heard(self, saying: "asyncio.Future[Any]") -> None:
+        self._saying.discard(saying)
+        if not saying.cancelled():
+            saying.exception()  # the caller has it, if there still is one
         self._poke()
-        return done
 
     def _by(self, reason: str | None, actor: str) -> By:
         check_text(actor, "actor")
@@ -202,9 +220,7 @@ class Verbs(ABC):
         await self._ready()
         due = None if at is None else to_micros(instant(at, "at"))
         by = self._by(reason, actor)
-        done = await self._store.reschedule(check_text(id, "id"), due, by)
-        self._poke()
-        return done
+        return await self._said(self._store.reschedule(check_text(id, "id"), due, by))
 
     # ---- many tasks
 
@@ -278,10 +294,9 @@ class Verbs(ABC):
         cursor: str | None = None
         while True:
             # The ids first: what the verb changes must not move the rows that are still to come.
-            page = await self._store.find(wanted, BATCH, cursor)
-            ids = [each.id for each in page]
-            done += await self._store.control_many(verb, ids, by)
-            self._poke()
+            page = await self._store.find_ids(wanted, BATCH, cursor)
+            ids = list(page)
+            done += await self._said(self._store.control_many(verb, ids, by))
             cursor = page.next
             if cursor is None:
                 break
@@ -328,13 +343,11 @@ class Verbs(ABC):
         by = self._by(reason, actor)
         if end is not None and end <= by.now:
             raise ValueError(f"until={until!r}: is past; the pause would not begin")
-        await self._store.pause_queue(queue, end, by)
-        self._poke()
+        await self._said(self._store.pause_queue(queue, end, by))
 
     async def _resume(self, queue: str, reason: str | None, actor: str) -> None:
         await self._ready()
-        await self._store.resume_queue(queue, self._by(reason, actor))
-        self._poke()
+        await self._said(self._store.resume_queue(queue, self._by(reason, actor)))
 
     async def set_queue(
         self,
@@ -352,8 +365,7 @@ class Verbs(ABC):
         if concurrency is not None:
             check_count(concurrency, "concurrency", least=0)
         by = self._by(reason, actor)
-        await self._store.set_queue(check_text(name, "name"), concurrency, by)
-        self._poke()
+        await self._said(self._store.set_queue(check_text(name, "name"), concurrency, by))
 
     # ---- the store
 
@@ -366,27 +378,27 @@ class Verbs(ABC):
         `IllegalMove` if there is no such owner.
         """
         await self._ready()
-        taken = await self._store.take_over(
-            check_text(owner_id, "owner_id"), self._by(reason, actor)
-        )
-        self._poke()
-        return taken
+        by = self._by(reason, actor)
+        return await self._said(self._store.take_over(check_text(owner_id, "owner_id"), by))
 
-    async def prune(self, before: datetime | None = None) -> int:
+    async def prune(
+        self, before: datetime | None = None, *, reason: str | None = None, actor: str = "code"
+    ) -> int:
         """Remove ended tasks with their events and logs, in small transactions; how many.
 
         before: those that ended before this aware datetime; None: those past their retention.
-        Deleted ones that can no longer be restored go too.
+        Deleted ones that can no longer be restored go too; one whose key still answers for it
+        stays.
         """
         await self._ready()
-        now = self._now()
-        ends = self._retained(now)
+        by = self._by(reason, actor)
+        ends = self._retained(by.now)
         if before is not None:
-            limit = to_micros(instant(before, "before"))
-            ends = dict.fromkeys(FINAL, limit)
+            ends = dict.fromkeys(FINAL, to_micros(instant(before, "before")))
         removed = 0
-        while n := await self._store.prune(ends, now - UNDO_FOR, now, BATCH):
+        while n := await self._store.prune(ends, by.now - UNDO_FOR, by.now, BATCH):
             removed += n
+        await self._store.audit("prune", f"{removed} tasks", by)
         return removed
 
     @abstractmethod
@@ -428,6 +440,8 @@ def _word(value: str | None, what: str) -> str | None:
 
 
 def _states(state: Any) -> frozenset[State]:
+    if not isinstance(state, Iterable):
+        raise TypeError(f"state={state!r}: must be a state, or several")
     several = [state] if isinstance(state, str) else list(state)
     try:
         return frozenset(State(one) for one in several)

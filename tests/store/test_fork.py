@@ -14,7 +14,7 @@ from .rig import Rig
 
 pytestmark = pytest.mark.anyio
 
-# The parent opens a store and forks; the child tries what its words say, and prints what came of it.
+# The parent opens a store and forks; the child tries what it is told to, and says what came of it.
 FORKING = """
 import asyncio, gc, json, os, sys, warnings
 

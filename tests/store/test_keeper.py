@@ -1,5 +1,7 @@
 """The keeper: heartbeat, recovery and the look at what others wrote, without the event loop."""
 
+# ruff: noqa: ASYNC240, ASYNC251 # the loop is made to stand still on purpose
+
 import logging
 import sqlite3
 import time

@@ -26,12 +26,14 @@ HOT = {
         "GET", "ASK", "MOVE", "RETRY", "RESCHEDULE", "HIDE", "AUDIT", "PAUSE_QUEUE",
         "RESUME_QUEUE", "SET_QUEUE",
     },
-    "housekeeping": {"OLD", "OLDEST", "OLDEST_HIDDEN", "OLDEST_KEPT", "HIDDEN", "REMOVE", "KNOW", "HOLD_UNKNOWN"},
+    "housekeeping": {
+        "OLD", "OLDEST", "OLDEST_HIDDEN", "OLDEST_KEPT", "HIDDEN", "REMOVE", "KNOW", "HOLD_UNKNOWN",
+    },
     "keeper": {"BEAT"},
     "queue": {
         "ADD", "HOLDER", "PROMOTE", "IS_ANY_DUE", "IS_PAUSED", "IS_OPEN", "RUNNING", "LANES",
-        "LANES_OF_QUEUE", "LANE", "SUSPECTS", "CLAIM", "EXPIRE", "NEXT_DUE", "NEXT_UNPAUSE", "KEPT", "NEXT_EXPIRY",
-        "QUEUE_LIMITS",
+        "LANES_OF_QUEUE", "LANE", "SUSPECTS", "CLAIM", "EXPIRE", "NEXT_DUE", "NEXT_UNPAUSE",
+        "NEXT_EXPIRY", "KEPT", "QUEUE_LIMITS",
     },
     "read": {
         "GET", "FIND", "ENDED", "EXISTING", "UNFINISHED_DUE", "EVENTS", "EVENTS_AFTER",

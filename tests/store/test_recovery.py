@@ -139,11 +139,17 @@ def add(cx: sqlite3.Connection, count: int = 1) -> None:
     cx.executemany(ADD, [{"id": f"t{n}"} for n in range(count)])
 
 
+def recover(cx: sqlite3.Connection, after: int = 0) -> tuple[int, int]:
+    """One page: how many were settled, and where the next begins."""
+    by = By(1, "engine", None, 1)
+    return recovery.recover_page(cx, DEAD, after, "died", by, died=True)
+
+
 def die(cx: sqlite3.Connection, done: float | None = None) -> State:
     """Its owner dies with so much progress; what became of it, and it runs again."""
     if done is not None:
         cx.execute("update inloop_task set done = ?", (done,))
-    recovery.recover_page(cx, DEAD, "died", By(1, "engine", None, 1), died=True)
+    recover(cx)
     ((state,),) = cx.execute("select state from inloop_task").fetchall()
     if state == "queued":
         cx.execute("update inloop_task set state = 'running', owner = 7, attempt = attempt + 1")
@@ -179,16 +185,17 @@ def test_many_are_settled_page_by_page(cx: sqlite3.Connection) -> None:
     """A page at a time, each with its report; the last one closes the owner; none is forgotten."""
     cx.execute("insert into inloop_owner values (7, 'owner', 42, 'here', 'boot', 0, 0, '[]', null)")
     add(cx, recovery.PAGE * 2 + 1)
-    by = By(1, "engine", None, 1)
     sizes = []
+    after = 0
     for closed in (0, 0, 1):
-        sizes.append(recovery.recover_page(cx, DEAD, "died", by, died=True))
+        settled, after = recover(cx, after)
+        sizes.append(settled)
         open_or_not = "select count(*) from inloop_owner where closed is not null"
         assert cx.execute(open_or_not).fetchone() == (closed,)
+    assert after == 0
     assert sizes == [recovery.PAGE, recovery.PAGE, 1]
-    assert cx.execute("select count(*) from inloop_task where state = 'queued'").fetchone() == (
-        recovery.PAGE * 2 + 1,
-    )
+    queued = cx.execute("select count(*) from inloop_task where state = 'queued'").fetchone()
+    assert queued == (sum(sizes),)
     reports = recovery.reports(cx, 10)
     assert [len(report.tasks) for report in reports] == [1, recovery.PAGE, recovery.PAGE]
     assert len({task.task_id for report in reports for task in report.tasks}) == sum(sizes)
@@ -197,11 +204,27 @@ def test_many_are_settled_page_by_page(cx: sqlite3.Connection) -> None:
 def test_done_again_it_changes_nothing(cx: sqlite3.Connection) -> None:
     """Recovery that was cut off after a page, or done twice, finds only what is left."""
     add(cx)
-    by = By(1, "engine", None, 1)
-    assert recovery.recover_page(cx, DEAD, "died", by, died=True) == 1
-    assert recovery.recover_page(cx, DEAD, "died", by, died=True) == 0
+    assert recover(cx) == (1, 0)
+    assert recover(cx) == (0, 0)
     assert len(recovery.reports(cx, 10)) == 1
     assert cx.execute("select deaths from inloop_task").fetchall() == [(1,)]
+
+
+def test_a_row_that_cannot_be_settled_stops_no_other(
+    cx: sqlite3.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the database refuses for one task is told, and the others are recovered."""
+    add(cx, 3)
+    cx.execute(
+        "create trigger veto before update on inloop_task when old.id = 't1' "
+        "begin select raise(abort, 'not this one'); end"
+    )
+    assert recover(cx) == (2, 0)
+    states = cx.execute("select id, state from inloop_task order by id").fetchall()
+    assert states == [("t0", "queued"), ("t1", "running"), ("t2", "queued")]
+    assert "t1" in caplog.text
+    (report,) = recovery.reports(cx, 10)
+    assert [task.task_id for task in report.tasks] == ["t0", "t2"]
 
 
 def test_owners_nobody_knows_are_found(cx: sqlite3.Connection) -> None:

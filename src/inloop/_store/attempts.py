@@ -22,7 +22,7 @@ set state = new.column4, moved = new.column5, actor = new.column6, reason = new.
     failures = new.column8,
     due = coalesce(new.column9, due),
     rank = coalesce(new.column10, -priority),
-    deaths = case when new.column10 is null then 0 else deaths end,
+    deaths = case when new.column10 is null then new.column19 else deaths end,
     finished = new.column11, result = new.column12, error = new.column13, expires = new.column14,
     done = coalesce(new.column15, done), total = coalesce(new.column16, total),
     message = coalesce(new.column17, message)
@@ -33,7 +33,7 @@ where inloop_task.seq = new.column1
   and inloop_task.owner = ?
 returning seq, attempt
 """
-END_COLUMNS = 18
+END_COLUMNS = 19
 
 # What was asked, and not yet heard by the attempt that ends now.
 UNHEARD = """
@@ -48,7 +48,7 @@ def _end_row(move: Move) -> tuple[Any, ...]:
         move.seq, move.expects, move.attempt, move.to, move.at, move.actor, move.reason,
         move.failures, move.due, FIRST if move.first else None,
         move.at if move.to in FINAL else None, move.result, texts.dump_error(move.error),
-        move.expires, done, total, message, move.paused_from,
+        move.expires, done, total, message, move.paused_from, move.deaths,
     )  # fmt: skip
 
 

@@ -28,8 +28,8 @@ R = TypeVar("R")
 Work = Callable[[sqlite3.Connection], R]
 Done = Callable[[Any, BaseException | None], None]
 
-# Rows in one transaction: enough to spread the fsync thin, few enough that a second process
-# waits for no more than some tens of milliseconds.
+# Operations in one transaction: enough to spread the fsync thin, few enough that a second process
+# waits for some tens of milliseconds. (A bulk enqueue is one operation, whole or not at all.)
 MOST = 1000
 
 

@@ -83,7 +83,8 @@ class Connections(ABC):
         self._functions = tuple(functions)
         loop = asyncio.get_running_loop()
         if self._vain is not None and self._vain.get_loop() is loop:
-            await self._vain  # an opening that was cancelled is being undone
+            await asyncio.wait([self._vain])  # an opening that was cancelled is being undone
+        self._vain = None
         opening = loop.create_task(self._open(), name="inloop-open")
         try:
             await asyncio.shield(opening)
@@ -152,6 +153,7 @@ class Connections(ABC):
                 writer.reserve = Reserve(owners.folder / "reserve")
                 writer.reserve.make()
             owners.sweep(i for (i,) in cx.execute(OPEN_IDS).fetchall())
+            owners.register(str(uuid4()))
             self.me = writer.run(cx, self._register)
         except BaseException:
             cx.close()
@@ -159,22 +161,26 @@ class Connections(ABC):
         return cx
 
     def _register(self, cx: sqlite3.Connection) -> int:
-        """Become an owner: the lock first, so that no row is ever seen without it."""
+        """Become an owner by its row; its lock is held before, so that no row is seen without."""
         assert self._owners is not None
-        owner = str(uuid4())
-        self._owners.register(owner)
         row = {
-            "id": owner, "pid": os.getpid(), "host": host(), "boot": boot_id(),
+            "id": self._owners.id, "pid": os.getpid(), "host": host(), "boot": boot_id(),
             "now": self._now(), "functions": housekeeping.dump_names(self._functions),
         }  # fmt: skip
         (n,) = cx.execute(REGISTER, row).fetchone()
         return int(n)
 
     async def reopen_owner(self) -> None:
-        self._unlock(unlink=False)
+        assert self._thread is not None
+        await self._thread.run(self._change_lock)
         self.me = await self._write(self._register)
         if self._keeper is not None:
             self._keeper.me = self.me
+
+    def _change_lock(self, _: sqlite3.Connection) -> None:
+        assert self._owners is not None
+        self._owners.release(unlink=False)
+        self._owners.register(str(uuid4()))
 
     def hurry(self, seconds: float) -> None:
         if self._writer is not None:

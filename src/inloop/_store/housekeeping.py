@@ -23,9 +23,12 @@ order by finished
 limit 1
 """
 
-# Kept longer than their retention, for their keys.
+# Kept for their keys: walked from the first that may go, up to one that is past its retention too.
 OLDEST_KEPT = """
-select min(finished + keep) from inloop_task where finished is not null and keep is not null
+select max(finished + keep, finished + :retention) from inloop_task
+where finished is not null and keep is not null and state = :state
+order by finished + keep
+limit 1
 """
 
 OLDEST_HIDDEN = "select min(deleted) from inloop_task where deleted is not null"
@@ -70,11 +73,13 @@ def prune(
         removed += _remove(cx, cx.execute(OLD, old).fetchall())
     gone = {"before": hidden, "most": most - removed}
     removed += _remove(cx, cx.execute(HIDDEN, gone).fetchall())
-    if not removed and before:
-        oldest = {"before": min(before.values())}
-        for sql in (OLD_OWNERS, OLD_REPORTS, OLD_AUDITS):
-            cx.execute(sql, oldest)
     return removed
+
+
+def prune_records(cx: sqlite3.Connection, before: Micros) -> None:
+    """Remove what is told of longer ago: closed owners, recovery reports, the audit."""
+    for sql in (OLD_OWNERS, OLD_REPORTS, OLD_AUDITS):
+        cx.execute(sql, {"before": before})
 
 
 def _remove(cx: sqlite3.Connection, rows: list[tuple[int]]) -> int:
@@ -115,9 +120,9 @@ def next_prune(
         finished = cx.execute(OLDEST, {"state": state}).fetchone()
         if finished is not None and keep is not None:
             due.append(finished[0] + keep)
-    (kept,) = cx.execute(OLDEST_KEPT).fetchone()
-    if kept is not None:
-        due.append(kept)
+        if keep is not None:
+            kept = cx.execute(OLDEST_KEPT, {"state": state, "retention": keep}).fetchone()
+            due += kept or ()
     (deleted,) = cx.execute(OLDEST_HIDDEN).fetchone()
     if deleted is not None:
         due.append(deleted + undo)

@@ -114,7 +114,7 @@ class Keeper:
             self._writer.run(cx, lambda cx: cx.execute(BEAT, {"now": now, "me": self.me}))
             self._last_beat = now
             for row in cx.execute(recovery.ABANDONED).fetchall():
-                self._settle(cx, recovery.Dead(*row), "its owner was taken over", died=False)
+                self._settle(cx, recovery.Dead(*row), "its owner is closed", died=False)
         for row in cx.execute(recovery.OPEN_OWNERS, {"me": self.me}).fetchall():
             if not self._stop.is_set():
                 self._recover(cx, recovery.Dead(*row))

@@ -205,7 +205,8 @@ class Turnstile:
         self._path = path
         self._patience = patience
         self._fd = open_lock_file(path)
-        self._pid = f"{os.getpid()}\n".encode()
+        self._holds = 0
+        self._met: tuple[str, float] | None = None
         self.latest = float("inf")
 
     def hurry(self, seconds: float) -> None:
@@ -215,27 +216,37 @@ class Turnstile:
     def __enter__(self) -> None:
         if not try_lock(self._fd):
             self._queue_up()
-        with contextlib.suppress(OSError):  # it is only for a message
-            os.pwrite(self._fd, self._pid, 0)
+        self._met = None
+        self._holds += 1
+        with contextlib.suppress(OSError):  # it is only for a message, and to tell holds apart
+            os.pwrite(self._fd, f"{os.getpid()} {self._holds}\n".encode(), 0)
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _queue_up(self) -> None:
-        begun = time.monotonic()
+        called = time.monotonic()
+        hold = self._hold()
+        if self._met is None or self._met[0] != hold:
+            self._met = (hold, called)
+        # A hold that was met before goes on: whoever comes later is told as early.
+        begun = self._met[1]
         pause = 0.0002
         while not try_lock(self._fd):
-            if time.monotonic() > min(begun + self._patience, self.latest):
+            now = time.monotonic()
+            if now > min(begun + self._patience, self.latest):
                 raise StoreBusy(
-                    f"process {self._holder()} has been writing for "
-                    f"{time.monotonic() - begun:.1f} s: "
-                    f"it is stopped or stuck; resume it or end it ({self._path})"
+                    f"process {hold.split()[0] if hold else '?'} has been writing for "
+                    f"{now - begun:.1f} s: it is stopped or stuck; resume it or end it "
+                    f"({self._path})"
                 )
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 1.5, 0.01)
+            if (hold := self._hold()) != self._met[0]:
+                self._met, begun = (hold, now), called
 
-    def _holder(self) -> str:
-        return os.pread(self._fd, 32, 0).split(b"\n")[0].decode("ascii", "replace") or "?"
+    def _hold(self) -> str:
+        return os.pread(self._fd, 64, 0).split(b"\n")[0].decode("ascii", "replace")
 
     def close(self) -> None:
         if self._fd >= 0:

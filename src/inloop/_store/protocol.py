@@ -194,8 +194,12 @@ class Store(Protocol):
     async def prune(
         self, before: dict[State, Micros], hidden: Micros, now: Micros, most: int
     ) -> int:
-        """Remove up to `most` tasks that finished before their state's instant, or were deleted
-        before `hidden`; but none whose key still answers for it. How many went."""
+        """Remove up to `most` tasks that finished up to their state's instant, or were deleted up
+        to `hidden`; but none whose key still answers for it. How many went."""
+        ...
+
+    async def prune_records(self, before: Micros) -> None:
+        """Remove closed owners, recovery reports and audit entries from before an instant."""
         ...
 
     async def next_prune(
@@ -216,6 +220,10 @@ class Store(Protocol):
 
     async def find(self, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
         """Tasks that fit, newest first."""
+        ...
+
+    async def find_ids(self, wanted: Filter, limit: int, cursor: str | None) -> Page[str]:
+        """As `find`, but only their ids."""
         ...
 
     async def counts(self) -> dict[str, dict[State, int]]:
@@ -246,7 +254,7 @@ class Store(Protocol):
 
     async def pauses(self, now: Micros) -> list[Pause]: ...
 
-    async def audits(self, after: int, limit: int) -> list[AuditEntry]: ...
+    async def audits(self, before: int, limit: int) -> list[AuditEntry]: ...
 
     def connect(self) -> aiosqlite.Connection:
         """A connection to the same database, for the app's own use."""

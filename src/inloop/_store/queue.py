@@ -77,12 +77,22 @@ def add(
         if taken is not None:
             answers[at] = Added(taken, created=False)
             continue
-        mine = room.take(new)
-        (seq,) = _insert(cx, [(at, new, mine)], owner)
-        answers[at] = _added(new, seq, mine)
+        # Stored in the order of the call: those before it first.
+        plain.append((at, new, room.take(new)))
+        _flush(cx, plain, owner, answers)
+    _flush(cx, plain, owner, answers)
+    return [answer for answer in answers if answer is not None]
+
+
+def _flush(
+    cx: sqlite3.Connection,
+    plain: list[tuple[int, NewTask, int | None]],
+    owner: int | None,
+    answers: list[Added | None],
+) -> None:
     for (at, new, mine), seq in zip(plain, _insert(cx, plain, owner), strict=True):
         answers[at] = _added(new, seq, mine)
-    return [answer for answer in answers if answer is not None]
+    plain.clear()
 
 
 class Room:

@@ -35,9 +35,7 @@ from inloop_task as t left join inloop_owner as o on o.n = t.owner
 where t.id = :id
 """
 
-FIND = f"""
-select {COLUMNS}
-from inloop_task as t left join inloop_owner as o on o.n = t.owner
+WANTED = """
 where t.seq < :before
   and t.deleted is null
   and (:states is null or t.state in (select value from json_each(:states)))
@@ -52,6 +50,14 @@ where t.seq < :before
 order by t.seq desc
 limit :most
 """
+
+FIND = f"""
+select {COLUMNS}
+from inloop_task as t left join inloop_owner as o on o.n = t.owner
+{WANTED}
+"""
+
+FIND_IDS = f"select t.seq, t.id from inloop_task as t {WANTED}"
 
 ENDED = """
 select id, name, state, attempt, result, error, reason from inloop_task
@@ -169,9 +175,22 @@ def ended(cx: sqlite3.Connection, ids: list[str]) -> dict[str, Ended | None]:
 
 def find(cx: sqlite3.Connection, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
     """Tasks that fit, newest first."""
+    rows, more = _page(cx, FIND, wanted, limit, cursor)
+    return Page(tuple(task(row) for row in rows), more)
+
+
+def find_ids(cx: sqlite3.Connection, wanted: Filter, limit: int, cursor: str | None) -> Page[str]:
+    """Their ids."""
+    rows, more = _page(cx, FIND_IDS, wanted, limit, cursor)
+    return Page(tuple(row[1] for row in rows), more)
+
+
+def _page(
+    cx: sqlite3.Connection, sql: str, wanted: Filter, limit: int, cursor: str | None
+) -> tuple[list[Any], str | None]:
     states = None if wanted.states is None else json.dumps(sorted(wanted.states))
     rows = cx.execute(
-        FIND,
+        sql,
         {
             "before": NEWEST if cursor is None else load_cursor(cursor),
             "states": states, "name": wanted.name, "queue": wanted.queue, "tag": wanted.tag,
@@ -181,7 +200,7 @@ def find(cx: sqlite3.Connection, wanted: Filter, limit: int, cursor: str | None)
     ).fetchall()  # fmt: skip
     more = len(rows) > limit
     rows = rows[:limit]
-    return Page(tuple(task(row) for row in rows), dump_cursor(rows[-1][0]) if more else None)
+    return rows, dump_cursor(rows[-1][0]) if more else None
 
 
 def lower_ascii(text: str) -> str:
@@ -265,6 +284,10 @@ def _none(cx: sqlite3.Connection, task_id: str) -> list[Any]:
     return []
 
 
+def _is_end(event: Event) -> bool:
+    return event.what == "ended" or event.to not in _IN_HAND
+
+
 _IN_HAND = frozenset({State.RUNNING, State.PAUSED, State.WAITING})
 
 
@@ -272,12 +295,12 @@ def attempts(history: list[Event]) -> list[Attempt]:
     """The attempts that a task's history tells of."""
     found: dict[int, Attempt] = {}
     for moved in history:
-        if moved.what != "moved" or moved.attempt == 0:
+        if moved.what not in ("moved", "ended") or moved.attempt == 0:
             continue
         n = moved.attempt
         if n not in found and moved.to is State.RUNNING:
             found[n] = Attempt(n, moved.at, None, None, None, None)
-        elif n in found and found[n].ended is None and moved.to not in _IN_HAND:
+        elif n in found and found[n].ended is None and _is_end(moved):
             started = found[n].started
             found[n] = Attempt(n, started, moved.at, moved.to, moved.reason, moved.error)
     return list(found.values())
@@ -301,5 +324,5 @@ def pauses(cx: sqlite3.Connection, now: Micros) -> list[Pause]:
 
 def audits(cx: sqlite3.Connection, before: int, limit: int) -> list[AuditEntry]:
     """Acts of control, newest first."""
-    rows = cx.execute(AUDITS, {"before": before or NEWEST, "most": limit}).fetchall()
+    rows = cx.execute(AUDITS, {"before": before, "most": limit}).fetchall()
     return [AuditEntry(id_, to_datetime(at), *rest) for id_, at, *rest in rows]

@@ -18,6 +18,8 @@ from inloop._store.queue import FIRST
 
 log = logging.getLogger("inloop")
 
+_told: set[str] = set()
+
 PAGE = 500
 HELD_AFTER = 3
 
@@ -156,7 +158,9 @@ def recover_page(
         try:
             settled.append(_settle(cx, orphan, dead, by, died))
         except sqlite3.IntegrityError:
-            log.exception("task %s of a dead process cannot be recovered", orphan.id)
+            if orphan.id not in _told:  # it will be found again, every few seconds
+                _told.add(orphan.id)
+                log.exception("task %s of a dead process cannot be recovered", orphan.id)
     if settled:
         tasks = json.dumps(
             [[task.task_id, task.name, task.attempt, task.to, task.why] for task in settled],

@@ -59,7 +59,7 @@ class SQLiteStore(Connections):
         if not ends and reserve is not None and not reserve.make():
             error = StoreFull(f"{self.place}: its disk is full: make room; what runs can finish")
             return self._ends_at_least(cx, ops, error)
-        run = self._writer.run_in_full if ends else self._writer.run
+        run = self._writer.run_making_room if ends else self._writer.run
         try:
             return run(cx, lambda cx: self._apply(cx, ops))
         except StoreFull as error:
@@ -286,6 +286,9 @@ class SQLiteStore(Connections):
     ) -> int:
         return await self._write(lambda cx: housekeeping.prune(cx, before, hidden, now, most))
 
+    async def prune_records(self, before: Micros) -> None:
+        await self._write(lambda cx: housekeeping.prune_records(cx, before))
+
     async def next_prune(
         self, retention: Mapping[State, Micros | None], undo: Micros
     ) -> Micros | None:
@@ -302,6 +305,9 @@ class SQLiteStore(Connections):
 
     async def find(self, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
         return await self._read(lambda cx: read.find(cx, wanted, limit, cursor))
+
+    async def find_ids(self, wanted: Filter, limit: int, cursor: str | None) -> Page[str]:
+        return await self._read(lambda cx: read.find_ids(cx, wanted, limit, cursor))
 
     async def counts(self) -> dict[str, dict[State, int]]:
         return await self._read(read.counts)

@@ -102,7 +102,7 @@ class Writer:
         """The connection is a new one, and its log may be."""
         self._log = None
 
-    def run_in_full(self, cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
+    def run_making_room(self, cx: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
         """As `run`; where the disk is full, make room and try again.
 
         For ends of attempts: they are small, and what has run must not be lost for want of a few

@@ -211,6 +211,16 @@ begin
     on conflict do update set n = n + 1;
 end;
 
+-- A paused attempt may end by itself (a timeout of its own expires): its task stays paused.
+create trigger inloop_task_ends_paused after update of owner on inloop_task
+  when old.owner is not null and new.owner is null and old.state = 'paused'
+    and new.state = 'paused' and new.error is not null
+begin
+  insert into inloop_event (task, what, at, origin, state, attempt, actor, reason, error, writer)
+    values (new.seq, 'ended', new.moved, new.state, new.state, new.attempt, 'engine', new.reason,
+            new.error, new.writer);
+end;
+
 create trigger inloop_task_stays before update of queue, name on inloop_task
   when new.queue <> old.queue or new.name <> old.name
 begin

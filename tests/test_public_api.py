@@ -81,7 +81,7 @@ MANAGER = CONTROL | {
     "subscribe": "()",
     "connect": "()",
     "drain": "(timeout=None)",
-    "prune": "(before=None)",
+    "prune": "(before=None, *, reason=None, actor='code')",
     "get": "(id)",
     "find": f"(*, {WORDS}, limit=50, cursor=None)",
     "counts": "()",

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -101,7 +101,7 @@ class Engine:
         self._base = contextvars.copy_context()
         self.declare()
         self._outcomes.open()
-        await self._store.open(self.clock.now, self._wake_from_thread, sorted(self._runnable()))
+        await self._store.open(self.clock.now, self._wake_from_thread, sorted(self._functions))
         if isinstance(self.clock, SystemClock):
             self.lag.start()  # lag is real time, and means nothing on a clock that stands still
         for name, service in (
@@ -119,10 +119,6 @@ class Engine:
             self._hungry = True
             self._chores.look_soon()
             self._wake.set()
-
-    def _runnable(self) -> Collection[str]:
-        """The task functions that this process would run."""
-        return self._functions if self._settings.work else ()
 
     def _wake_from_thread(self) -> None:
         post(self.loop, self.nudge)
@@ -182,7 +178,7 @@ class Engine:
             late = await self._claim()
             if late is not None:
                 return late
-        if not self._closing and await self._chores.do(self._runnable()):
+        if not self._closing and await self._chores.do(self._functions):
             self._feed.poke()
         return self._until_next()
 
@@ -498,7 +494,7 @@ class Engine:
         self._closing = True
         self._wake.set()
         if waits_for := self._running.names():
-            log.info(
+            log.warning(
                 "waiting up to %g s for %d running %s: %s",
                 grace,
                 len(waits_for),
@@ -506,7 +502,7 @@ class Engine:
                 ", ".join(waits_for[:20]),
             )
         try:
-            await _shutdown.within(grace, self._running.is_idle)
+            await _shutdown.within(grace, self._running.is_idle, _shutdown.is_insisted)
         finally:
             # Also when the closing itself is cancelled: what is stored then is stored rightly.
             await _shutdown.finish(self._finish())

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from types import TracebackType
+from types import CellType, TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import aiosqlite
@@ -186,7 +186,8 @@ class TaskManager(Verbs):
 
         def declare(function: Callable[..., Any]) -> TaskFunction[Any, Any]:
             is_async = check_function(function, runs_in)
-            options = make(name=check_text(name or function.__qualname__, "name"))
+            known_as = function.__qualname__ if name is None else name
+            options = make(name=check_text(known_as, "name"))
             kind = AsyncTaskFunction if is_async else SyncTaskFunction
             declared: TaskFunction[Any, Any] = kind(self, function, options)
             return self._declare(declared)
@@ -453,7 +454,14 @@ def _is_reload(known: TaskFunction[Any, Any], new: TaskFunction[Any, Any]) -> bo
 
 def _closed_over(function: Callable[..., Any]) -> list[int]:
     """What a function has from the scopes around it: two made by one factory may differ in it."""
-    return [id(cell.cell_contents) for cell in function.__closure__ or ()]
+    return [_content(cell) for cell in function.__closure__ or ()]
+
+
+def _content(cell: CellType) -> int:
+    try:
+        return id(cell.cell_contents)
+    except ValueError:  # a function that names itself: not bound yet
+        return 0
 
 
 def _where(function: Callable[..., Any]) -> str:

@@ -262,7 +262,7 @@ class Run:
     def _raised_end(self, error: BaseException) -> Raised:
         request = self.request
         if request is not None and request.stop is Stop.TIMEOUT:
-            late = TimeoutError(f"ran longer than its timeout of {self.timeout} s")
+            late = TimeoutError(f"ran longer than its timeout of {self.timeout or 0:g} s")
             late.__cause__ = error
             return Raised(late, ErrorText("TimeoutError", str(late), text_of(error).traceback))
         if isinstance(error, asyncio.CancelledError) and request is None:

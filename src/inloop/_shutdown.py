@@ -11,11 +11,13 @@ LAST_SECONDS = 0.4
 LOOK_EVERY = 0.02
 
 
-async def within(seconds: float, is_done: Callable[[], bool]) -> None:
-    """Wait until done, but not longer than `seconds`, nor after the person insists."""
+async def within(
+    seconds: float, is_done: Callable[[], bool], is_enough: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait until done, but not longer than `seconds`, nor after it is enough."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while not is_done() and loop.time() < deadline and not is_insisted():
+    while not is_done() and loop.time() < deadline and not is_enough():
         await asyncio.sleep(LOOK_EVERY)
 
 

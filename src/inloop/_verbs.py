@@ -89,6 +89,8 @@ class Verbs(ABC):
         """
         await self._ready()
         check_count(limit, "limit", most=MOST_PER_PAGE)
+        if cursor is not None and not isinstance(cursor, str):
+            raise TypeError(f"cursor={cursor!r}: must be the `next` of an earlier page")
         wanted = _filter(state, name, queue, tag, text, since, until)
         return await self._store.find(wanted, limit, cursor)
 

@@ -7,7 +7,7 @@ from crash_driver import Campaign, some_points, workers
 from crash_oracle import verify
 from crash_report import chance, tell
 
-KILLS = 70
+KILLS = 74
 OF_BUSY = 50
 AT_START = ("migrating",) * 4 + ("registering",) * 2
 IN_RECOVERY = ("recovering",) * 4 + ("recovered",) * 4

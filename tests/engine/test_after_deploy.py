@@ -25,7 +25,8 @@ async def enqueue_old(path: Path, function: Callable[..., Any], *args: object) -
     declared = old.task(name="work")(function)
     async with old:
         await old.pause_all()
-        return (await declared.enqueue(*args)).id
+        task_id: str = (await declared.enqueue(*args)).id
+        return task_id
 
 
 async def test_an_added_parameter_with_a_default_binds(path: Path) -> None:
@@ -190,22 +191,20 @@ async def test_an_unknown_function_waits(path: Path, clock: FakeClock) -> None:
 
 
 async def test_it_waits_as_long_as_somebody_knows_it(path: Path, clock: FakeClock) -> None:
-    """A process that is busy, or only enqueues, knows its functions all the same."""
+    """A process that has no slot for it knows it all the same."""
 
     async def work() -> str:
         return "done"
 
-    front, other = TaskManager(path, work=False), TaskManager(path)
-    enqueue = front.task(name="work")(work)
-    async with running(front, clock=clock), running(other, clock=clock):
-        handle = await enqueue.enqueue()
+    busy, other = TaskManager(path), TaskManager(path)
+    declared = busy.task(name="work", queue="full")(work)
+    async with running(busy, clock=clock), running(other, clock=clock):
+        await busy.set_queue("full", concurrency=0)
+        handle = await declared.enqueue()
         await clock.advance(timedelta(hours=3))
-        assert await state(front, handle.id) is State.QUEUED
-        back = TaskManager(path)
-        back.task(name="work")(work)
-        async with running(back, clock=clock):
-            await clock.advance(1)
-            assert await handle.result(10) == "done"
+        assert await state(busy, handle.id) is State.QUEUED
+        await busy.set_queue("full", concurrency=1)
+        assert await handle.result(10) == "done"
 
 
 async def test_a_function_declared_later_takes_what_waits(path: Path) -> None:
@@ -221,4 +220,4 @@ async def test_a_function_declared_later_takes_what_waits(path: Path) -> None:
         await settled(tasks)
         tasks.task(name="work")(work)
         assert await asyncio.wait_for(tasks.handle(task_id).result(), 10) == 7
-        assert await moves(tasks, task_id) == ["queued", "running", "succeeded"]
+        assert await moves(tasks, task_id) == ["running", "succeeded"]

@@ -110,7 +110,7 @@ async def test_without_a_hint_only_json_will_do(opened: TaskManager) -> None:
         pytest.param(dict.fromkeys(range(1_000_000), 1), id="dict"),
     ],
 )
-async def test_a_hundred_megabytes_are_refused(opened: TaskManager, value: object) -> None:
+async def test_a_hundred_megabytes_are_refused(opened: TaskManager, value: Any) -> None:
     """Soon, with the limit and what to do instead, and without holding up the loop."""
 
     @opened.task

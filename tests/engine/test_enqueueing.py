@@ -52,7 +52,7 @@ async def test_all_of_them_or_none(tasks: TaskManager) -> None:
 
     async with tasks:
         with pytest.raises(ArgumentError, match="argument n is of type str"):
-            await work.enqueue_many([(1,), ("two",)])  # type: ignore[list-item] # on purpose
+            await work.enqueue_many([(1,), ("two",)])
         with pytest.raises(TypeError, match="missing a required argument: 'n'"):
             await work.enqueue_many([(1,), ()])
         with pytest.raises(TypeError, match="must be a tuple of arguments"):

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -247,7 +248,7 @@ async def test_those_who_wait_while_it_crashes(tasks: TaskManager) -> None:
 
 async def test_a_retried_task_is_awaited_anew(tasks: TaskManager) -> None:
     """The same handle, and any other one, waits for the new outcome."""
-    answers = iter([ValueError("bad"), 7])
+    answers: Iterator[Exception | int] = iter([ValueError("bad"), 7])
     door = Door()
 
     @tasks.task

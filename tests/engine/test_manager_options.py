@@ -32,8 +32,12 @@ async def test_nothing_is_touched_before_it_is_entered(path: Path) -> None:
 @pytest.mark.parametrize("kind", ["Path", "str", "url"])
 async def test_store_is_a_path_or_a_url(path: Path, kind: str) -> None:
     """All three name the same file."""
-    store = {"Path": path, "str": str(path), "url": f"sqlite:///{path}"}[kind]
-    tasks = TaskManager(store)
+    stores: dict[str, str | Path] = {
+        "Path": path,
+        "str": str(path),
+        "url": f"sqlite:///{path}",
+    }
+    tasks = TaskManager(stores[kind])
 
     @tasks.task
     async def work() -> int:

@@ -393,7 +393,8 @@ async def test_asyncio_tasks_that_it_spawned_run_on(tasks: TaskManager) -> None:
 
 async def test_verbs_called_by_what_it_spawned_wait(tasks: TaskManager) -> None:
     """Every inloop verb called anywhere in a paused task waits until it is resumed."""
-    door, go, done = Door(), asyncio.Event(), []
+    door, go = Door(), asyncio.Event()
+    done: list[str] = []
 
     @tasks.task
     async def other() -> None: ...

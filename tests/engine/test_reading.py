@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from facts import Door, turns, until_state
@@ -406,7 +407,7 @@ async def test_every_act_of_control_is_in_the_audit(tasks: TaskManager) -> None:
 
     async with tasks:
         handle = await work.using(delay=60).enqueue()
-        who = {"actor": "ana", "reason": "a test"}
+        who: dict[str, Any] = {"actor": "ana", "reason": "a test"}
         await tasks.pause(handle.id, **who)
         await tasks.resume(handle.id, **who)
         await tasks.reschedule(handle.id, None, **who)

@@ -227,7 +227,7 @@ async def test_it_says_what_became_of_each(tasks: TaskManager) -> None:
         await door.pass_through()
 
     functions = {
-        on_crash: tasks.task(name=on_crash, on_crash=on_crash)(work)  # type: ignore[call-overload]
+        on_crash: tasks.task(name=on_crash, on_crash=on_crash)(work)
         for on_crash in ("rerun", "fail", "hold")
     }
     async with tasks:

@@ -1,6 +1,7 @@
 """`using(...)`: other options for the calls that are made through it."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,7 @@ async def test_key_in_all_its_forms(tasks: TaskManager) -> None:
 
     async with tasks:
         later = work.using(delay=60)
-        keys = ["k{n}", lambda n: f"f{n}", Key("K{n}")]
+        keys: list[Any] = ["k{n}", lambda n: f"f{n}", Key("K{n}")]
         found = [(await (await later.using(key=key).enqueue(7)).task()).key for key in keys]
         assert found == ["k7", "f7", "K7"]
 

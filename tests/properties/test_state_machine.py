@@ -67,8 +67,9 @@ plans: st.SearchStrategy[Plan] = st.sampled_from(
 functions = st.sampled_from(["rerun", "rerun", "rerun", "fail", "hold"])
 queues = st.sampled_from(["default", "default", "narrow"])
 paused_queues = st.sampled_from(["", "default", "narrow"])
+priorities = st.sampled_from([0, 0, 5])
 delays = st.sampled_from([0, 0, 0, 10, 70])
-keys = st.sampled_from([None, None, "a", "b"])
+keys = st.sampled_from([None, None, None, None, "a", "b"])
 
 
 class Inloop(RuleBasedStateMachine):
@@ -194,7 +195,7 @@ class Inloop(RuleBasedStateMachine):
         function=functions,
         plan=plans,
         queue=queues,
-        priority=st.sampled_from([0, 0, 5]),
+        priority=priorities,
         delay=delays,
         key=keys,
     )
@@ -217,13 +218,14 @@ class Inloop(RuleBasedStateMachine):
 
         return self.run(work())
 
-    @rule(target=ids, several=st.lists(plans, min_size=2, max_size=4), queue=queues)
-    def enqueue_many(self, several: list[Plan], queue: str) -> Any:
+    @rule(target=ids, several=st.lists(st.tuples(plans, priorities), min_size=2, max_size=5))
+    def enqueue_many(self, several: list[tuple[Plan, int]]) -> Any:
         async def work() -> list[str]:
-            calls = [(plan,) for plan in several]
-            handles = await self.functions["rerun"].using(queue=queue).enqueue_many(calls)
-            for handle, plan in zip(handles, several, strict=True):
-                self.model.enqueue(handle.id, "rerun", plan, queue, 0, 0, None)
+            function = self.functions["rerun"]
+            calls = [function.using(priority=priority).call(plan) for plan, priority in several]
+            handles = await function.enqueue_many(calls)
+            for handle, (plan, priority) in zip(handles, several, strict=True):
+                self.model.enqueue(handle.id, "rerun", plan, "default", priority, 0, None)
             await self.rest()
             return [handle.id for handle in handles]
 

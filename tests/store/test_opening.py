@@ -72,7 +72,7 @@ async def test_an_orderly_close_leaves_no_lock_of_its_own(path: Path) -> None:
     """Of the lock files only the two that all openings share stay."""
     async with opened(path):
         assert len(list(Path(f"{path}.inloop").glob("*.lock"))) == 3
-    left = {file.name for file in Path(f"{path}.inloop").iterdir()}
+    left = {file.name for file in Path(f"{path}.inloop").glob("*.lock")}
     assert left == {"write.lock", "open.lock"}
 
 

@@ -199,7 +199,7 @@ async def test_a_new_store_on_a_full_disk(tmp_path: Path) -> None:
 
 async def test_an_existing_store_on_a_full_disk(tmp_path: Path) -> None:
     """A store that was closed cannot be opened again without any room: `StoreFull`."""
-    with mounted(tmp_path / "small") as folder:
+    with mounted(tmp_path / "small", "size=16m") as folder:
         async with opened(folder / "tasks.db") as rig:
             task_id = await rig.put()
         with filled(folder):

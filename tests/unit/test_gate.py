@@ -259,7 +259,8 @@ async def test_a_timeout_of_its_own_is_delivered_then_it_is_held_again() -> None
 
 async def test_an_anyio_scope_that_is_cancelled_while_held_does_not_spin() -> None:
     """anyio calls `cancel()` in a tight loop until somebody listens: it is listened to at once."""
-    gate, steps = Gate(), []
+    gate = Gate()
+    steps: list[object] = []
 
     async def scoped() -> None:
         with anyio.move_on_after(0.01) as scope:

@@ -174,21 +174,44 @@ async def test_a_flood_of_due_tasks_is_promoted_in_parts(rig: Rig) -> None:
 
 
 async def test_what_has_expired_is_cancelled(rig: Rig) -> None:
-    """A task that was not started in time is cancelled with that reason, and `again` is set."""
+    """A task that was not started in time is cancelled with that reason."""
     task_id = await rig.put(expires=rig.now + SECOND)
-    rig.now += SECOND + 1
+    rig.now += SECOND
     grant = await rig.claim()
-    assert (grant.claimed, grant.expired, grant.again) == ([], [task_id], True)
+    assert (grant.claimed, grant.expired) == ([], [task_id])
     task = await rig.get(task_id)
     assert (task.state, task.reason) == (State.CANCELLED, "expired before it could start")
     assert task.finished == to_datetime(rig.now)
 
 
-async def test_the_last_instant_is_not_too_late(rig: Rig) -> None:
-    """At the very instant it is still worth starting."""
+async def test_before_that_instant_it_is_in_time(rig: Rig) -> None:
+    """Until then it is worth starting, and `next_due` names the instant."""
     task_id = await rig.put(expires=rig.now + SECOND)
-    rig.now += SECOND
+    assert (await rig.claim(free=0)).next_due == rig.now + SECOND
+    rig.now += SECOND - 1
     assert await rig.claim_ids() == [task_id]
+    assert (await rig.claim(free=0)).next_due is None
+
+
+@pytest.mark.parametrize("name", ["mail", "unknown"])
+@pytest.mark.parametrize("free", [0, 5])
+async def test_it_expires_though_it_could_not_start(rig: Rig, name: str, free: int) -> None:
+    """In a paused queue, without a free slot, or of a function that nobody here knows."""
+    task_id = await rig.put(name, expires=rig.now + SECOND)
+    await rig.store.pause_queue("default", None, rig.by())
+    rig.now += SECOND
+    assert (await rig.claim(free=free)).expired == [task_id]
+    assert await rig.state(task_id) is State.CANCELLED
+
+
+async def test_what_is_paused_does_not_expire(rig: Rig) -> None:
+    """A task that a person has paused stays so; resumed too late, it is cancelled then."""
+    task_id = await rig.put(expires=rig.now + SECOND)
+    await rig.store.control("pause", task_id, rig.by())
+    rig.now += HOUR
+    assert (await rig.claim()).expired == []
+    await rig.store.control("resume", task_id, rig.by())
+    assert (await rig.claim()).expired == [task_id]
 
 
 async def test_expired_ones_hide_nobody(rig: Rig) -> None:

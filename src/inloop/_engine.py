@@ -29,7 +29,7 @@ from inloop._exchange import Added, Claimed, Ended, Lanes, Move, NewTask
 from inloop._function import TaskFunction
 from inloop._model import FINAL, ErrorText, Event, Micros, State
 from inloop._notes import Notes
-from inloop._outcome import Circumstances, End, Raised, Request, Stop
+from inloop._outcome import Circumstances, End, Raised, Request, Stop, StrayCancellation
 from inloop._pausing import Pausing
 from inloop._retry import NEVER
 from inloop._runner import Misfit, Run
@@ -99,6 +99,7 @@ class Engine:
     async def open(self) -> None:
         """Open the store and begin to work."""
         self._base = contextvars.copy_context()
+        self._server = _shutdown.server()
         self.declare()
         self._outcomes.open()
         await self._store.open(self.clock.now, self._wake_from_thread, sorted(self._functions))
@@ -373,6 +374,8 @@ class Engine:
 
     def ended(self, run: Run, end: End) -> None:
         """Decide what becomes of its task, and store that."""
+        if run.request is None and isinstance(end, Raised) and self._is_torn_down(end.error):
+            run.request = Request(Stop.INTERRUPT, reason="shutdown")
         if run.lost:
             self._forget(run)
             self.gone(run)
@@ -385,6 +388,14 @@ class Engine:
                 self._fail(run, error)
             else:
                 self._save(run, move, end)
+
+    def _is_torn_down(self, error: BaseException) -> bool:
+        """Whether it was cancelled because its event loop ends, and all its asyncio tasks with it.
+
+        `asyncio.run` cancels them all before any of them goes on; so our own show it.
+        """
+        stray = isinstance(error, asyncio.CancelledError | StrayCancellation)
+        return stray and not self._closed and any(task.cancelling() for task in self._services)
 
     def _fail(self, run: Run, error: BaseException) -> None:
         """A fault of inloop's own at the very end: the task must not look as if it still ran."""
@@ -502,7 +513,8 @@ class Engine:
                 ", ".join(waits_for[:20]),
             )
         try:
-            await _shutdown.within(grace, self._running.is_idle, _shutdown.is_insisted)
+            is_enough = partial(_shutdown.is_insisted, self._server)
+            await _shutdown.within(grace, self._running.is_idle, is_enough)
         finally:
             # Also when the closing itself is cancelled: what is stored then is stored rightly.
             await _shutdown.finish(self._finish())

@@ -21,12 +21,16 @@ async def within(
         await asyncio.sleep(LOOK_EVERY)
 
 
-def is_insisted() -> bool:
-    """Whether SIGINT came a second time.
+def server() -> object:
+    """The server that takes SIGINT here, if it keeps note of it: uvicorn does, on its object.
 
-    inloop sets no signal handlers; uvicorn's, where it runs, keeps note of it on its server object.
+    Asked for at the start: when a second SIGINT comes uvicorn gives its handlers back at once.
     """
-    server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    return getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+
+
+def is_insisted(server: object) -> bool:
+    """Whether SIGINT came a second time; inloop sets no signal handlers of its own."""
     return getattr(server, "force_exit", False) is True
 
 

@@ -1,5 +1,6 @@
 """Runs uvicorn as a person would, and takes the time of its end."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -16,9 +17,14 @@ from typing import Any
 
 import httpx
 
+from inloop import TaskManager
+
 APP = Path(__file__).parent / "programs" / "shutdown_app.py"
 PATIENCE = 30.0
 GRACE = 0.6
+# For the interpreter's exit, on a machine that has other things to do as well.
+SLACK = 3.0
+INTERRUPTED = "queued", 0, 0, -(2**62)  # state, failures, deaths; before any priority
 
 
 class Server:
@@ -36,7 +42,7 @@ class Server:
         self.app = Path(shutil.copy(APP, folder / "shutdown_app.py"))
         self.store = folder / "app.db"
         environ = os.environ | {"INLOOP_GRACE": str(grace), "SLOTS": str(slots)}
-        environ |= {"STORE": str(self.store)} if store else {}
+        environ |= {"STORE": str(self.store), "SLOTS": str(slots)} if store else {}
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "uvicorn", "shutdown_app:app", "--port", "0"),
@@ -91,8 +97,12 @@ class Server:
         assert answer.status_code == 200, answer.text
         task = str(answer.json())
         if runs:
-            wait_until(lambda: self.state(task) == "running", f"{name} runs", self.tail)
+            self.reached(task, "running")
         return task
+
+    def reached(self, task: str, state: str) -> None:
+        """Wait until the task is in this state."""
+        wait_until(lambda: self.state(task) == state, f"{task} is {state}", self.tail)
 
     def state(self, task: str) -> str:
         """The state of a task, from outside."""
@@ -117,9 +127,9 @@ class Server:
         self._reader.join(5)
         return code
 
-    def took(self) -> float:
-        """Seconds from the (first) beginning of the app's shutdown to the end of the process."""
-        begun = [at for at, line in self.lines if "Waiting for application shutdown" in line]
+    def took(self, since: str = "Waiting for application shutdown") -> float:
+        """Seconds from the (first) time it said so to the end of the process."""
+        begun = [at for at, line in self.lines if since in line]
         assert begun, f"its shutdown never began:\n{self.tail()}"
         return self.exited - begun[0]
 
@@ -142,6 +152,18 @@ def serving(folder: Path, *options: str, **settings: Any) -> Iterator[Server]:
         yield server
     finally:
         server.end()
+
+
+def after_recovery(store: Path) -> list[tuple[str, int, int, int]]:
+    """What the next start makes of the tasks: state, failures, deaths and rank of each."""
+
+    async def recover() -> None:
+        async with TaskManager(store, work=False) as tasks:
+            while (await tasks.find(state="running")).items:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(recover(), PATIENCE))
+    return look(store, "select state, failures, deaths, rank from inloop_task order by seq")
 
 
 def look(store: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:

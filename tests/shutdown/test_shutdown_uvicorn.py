@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shutdown_server import GRACE, SLACK, Server, look, serving, settled_at_next_start
+from shutdown_server import GRACE, INTERRUPTED, SLACK, Server, after_recovery, look, serving
+
+from inloop import TaskManager
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 pytestmark = pytest.mark.timeout(60)
@@ -99,9 +101,7 @@ def test_what_cannot_be_stopped_does_not_hold_up_the_exit(
         for name in ("ignores", "stuck"):
             assert f"did not wait any longer for task {ids[name]} ({name})" in server.log
         assert "Traceback" not in server.log
-    rows = settled_at_next_start(server.store)
-    assert [(row["failures"], row["deaths"]) for row in rows] == [(0, 0)] * 3
-    assert {row["state"] for row in rows} == {"queued"}
+    assert after_recovery(server.store) == [INTERRUPTED] * 3
 
 
 @pytest.mark.slow
@@ -133,9 +133,10 @@ def test_a_second_sigint_ends_the_grace(tmp_path: Path) -> None:
         assert server.ended() == 0
         assert server.took() < 1 + SLACK
         assert (tmp_path / "cleaned").exists()
-        assert re.findall(r"did not wait any longer for task \S+ \((\w+)\)", server.log) == ["stuck"]
-    rows = settled_at_next_start(server.store)
-    assert [(row["state"], row["failures"], row["deaths"]) for row in rows] == [("queued", 0, 0)] * 3
+        assert re.findall(r"did not wait any longer for task \S+ \((\w+)\)", server.log) == [
+            "stuck"
+        ]
+    assert after_recovery(server.store) == [INTERRUPTED] * 3
 
 
 @pytest.mark.slow
@@ -183,8 +184,7 @@ def test_sigint_twice_with_an_open_stream(tmp_path: Path) -> None:
                 one.signal(INT)
             assert server.ended() == other.ended()
         assert server.took("Finished server process") < 1 + SLACK
-    rows = settled_at_next_start(server.store)
-    assert [(row["state"], row["failures"], row["deaths"]) for row in rows] == [("queued", 0, 0)] * 4
+    assert after_recovery(server.store) == [INTERRUPTED] * 4
 
 
 # ---- the setting
@@ -201,13 +201,15 @@ def test_without_grace(tmp_path: Path) -> None:
         assert look(server.store, "select state from inloop_task") == [("queued",)]
 
 
-def test_a_grace_that_is_no_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.anyio
+async def test_a_grace_that_is_no_number(
+    tasks: TaskManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is refused at the opening, by its name."""
-    from inloop import TaskManager
-
+    """Is refused at the opening, by its name; nothing was opened."""
     monkeypatch.setenv("INLOOP_GRACE", "soon")
     with pytest.raises(ValueError, match=r"INLOOP_GRACE='soon': must be seconds, 0 or more"):
-        asyncio_open(TaskManager(tmp_path / "tasks.db"))
+        await tasks.__aenter__()
     assert os.listdir(tmp_path) == []
+    monkeypatch.setenv("INLOOP_GRACE", "0.5")
+    async with tasks:
+        assert tasks._grace_now == 0.5

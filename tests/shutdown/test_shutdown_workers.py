@@ -27,7 +27,9 @@ def test_workers_interrupt_their_tasks_and_end_in_time(tmp_path: Path, ctrl_c: b
         assert running == [(2,)], "one worker had it all"
         assert [server.state(task) for task in tasks] == ["queued"] * 6
         assert {row[2:] for row in look(server.store, TASKS)} == {(0, 0)}
-        assert look(server.store, "select count(*) from inloop_owner where closed is null") == [(0,)]
+        assert look(server.store, "select count(*) from inloop_owner where closed is null") == [
+            (0,)
+        ]
 
 
 def test_a_reload_interrupts_and_goes_on_with_the_same_tasks(tmp_path: Path) -> None:

@@ -81,7 +81,6 @@ async def opened(path: Path) -> AsyncIterator[Book]:
     finally:
         book.may_write.set()
         group.abandon()
-        await group.stopped()
         await thread.close()
 
 
@@ -233,7 +232,6 @@ async def test_abandoning_tells_those_who_wait(book: Book) -> None:
     await asyncio.to_thread(book.writing.wait, 10)
     book.submit("waiting")
     book.group.abandon()
-    await book.group.stopped()
     assert [(item, type(error)) for item, _, error in book.told] == [
         ("being written", NotOpen),
         ("waiting", NotOpen),

@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -58,8 +59,8 @@ class Op:
 class Thread(aiosqlite.Connection):
     """aiosqlite's connection, used one whole transaction at a time.
 
-    This file is the only one that touches aiosqlite's private parts: `_execute`, which runs a
-    function in the connection's thread, `_connection`, which that function gets, `_running`, and
+    This file is the only one that touches aiosqlite's private parts: `_tx`, its thread's queue of
+    functions, and `_execute`, which puts one there and awaits it; `_connection` and `_running`; and
     `_thread`, which must not hold up the interpreter's exit.
     """
 
@@ -67,16 +68,23 @@ class Thread(aiosqlite.Connection):
         super().__init__(connect, iter_chunk_size=64)
         self._thread.daemon = True
 
-    async def run(self, work: Work[R]) -> R:
+    def start(self, work: Work[R]) -> "asyncio.Future[R]":
         """Run one closure on the connection, in its thread."""
+        if not self._running or self._connection is None:
+            raise NotOpen("the store is closed")
 
         def call() -> R:
             # Looked up in the thread: it may have been mended since this was handed in.
             assert self._connection is not None
             return work(self._connection)
 
-        result: R = await self._execute(call)  # type: ignore[no-untyped-call] # untyped there
-        return result
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((answer, call))
+        return answer
+
+    async def run(self, work: Work[R]) -> R:
+        """The same, awaited."""
+        return await self.start(work)
 
     async def reconnect(self, connect: Callable[[], sqlite3.Connection]) -> None:
         """Put a new connection in the place of a broken one."""
@@ -127,7 +135,8 @@ class GroupCommit:
     """The waiting line in front of the one writer.
 
     `transact` runs in the thread: it takes operations in order of phase and returns, for each, its
-    result or its error.
+    result or its error. No asyncio task stands between: one could be cancelled, by an event loop
+    that is being torn down, just when the last outcomes are to be written.
     """
 
     def __init__(
@@ -135,25 +144,26 @@ class GroupCommit:
     ) -> None:
         self._thread = thread
         self._transact = transact
+        self._loop = asyncio.get_running_loop()
         self._waiting: list[Op] = []
-        self._wake = asyncio.Event()
+        self._is_writing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
-        self._writer = asyncio.get_running_loop().create_task(self._write(), name="inloop-writer")
 
     def submit(self, phase: Phase, item: object, done: Done) -> None:
         """Hand in an operation; `done` is called in the loop once it is committed, or failed."""
         if self._closed:
             raise NotOpen("the store is closed")
         self._waiting.append(Op(phase, item, done))
-        if not self._wake.is_set():
-            self._wake.set()
+        if self._idle.is_set():
             self._idle.clear()
+            # Not at once: whatever else is handed in in this turn of the loop shares the commit.
+            self._loop.call_soon(self._write)
 
     async def call(self, phase: Phase, item: object) -> Any:
         """Hand in an operation and wait for it. A caller who stops waiting changes nothing."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = self._loop.create_future()
 
         def done(result: object, error: BaseException | None) -> None:
             if answer.done():
@@ -166,33 +176,26 @@ class GroupCommit:
         self.submit(phase, item, done)
         return await answer
 
-    async def _write(self) -> None:
-        try:
-            while True:
-                await self._wake.wait()
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                if not batch:
-                    self._wake.clear()
-                    self._idle.set()
-                    continue
-                await self._commit(batch)
-        finally:
-            self._closed = True
-            left, self._waiting = self._waiting, []
-            self._tell(left, [Outcome(None, NotOpen("the store was closed")) for _ in left])
+    def _write(self) -> None:
+        """Hand what waits to the thread, or rest."""
+        batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        if not batch:
             self._idle.set()
-
-    async def _commit(self, batch: list[Op]) -> None:
+            return
         batch.sort(key=_phase)
         try:
-            outcomes = await self._thread.run(lambda cx: self._transact(cx, batch))
+            writing = self._thread.start(lambda cx: self._transact(cx, batch))
         except Exception as error:
-            outcomes = [Outcome(None, error) for _ in batch]
-        except BaseException:
-            # Cancelled while the thread writes: nobody will hear what became of these.
-            self._tell(batch, [Outcome(None, NotOpen("the store was closed")) for _ in batch])
-            raise
+            self._tell(batch, [Outcome(None, error) for _ in batch])
+            self._loop.call_soon(self._write)
+        else:
+            writing.add_done_callback(partial(self._written, batch))
+
+    def _written(self, batch: list[Op], writing: "asyncio.Future[list[Outcome]]") -> None:
+        error = writing.exception()
+        outcomes = [Outcome(None, error) for _ in batch] if error else writing.result()
         self._tell(batch, outcomes)
+        self._write()
 
     def _tell(self, batch: list[Op], outcomes: list["Outcome"]) -> None:
         for op, outcome in zip(batch, outcomes, strict=True):
@@ -206,19 +209,15 @@ class GroupCommit:
         return self._idle.is_set()
 
     async def close(self) -> None:
-        """Commit what waits, then stop."""
+        """Commit what waits, then take no more."""
         await self._idle.wait()
-        self.abandon()
-        await self.stopped()
+        self._closed = True
 
     def abandon(self) -> None:
         """Stop without waiting; operations that still wait fail with `NotOpen`."""
         self._closed = True
-        self._writer.cancel()
-
-    async def stopped(self) -> None:
-        """Wait until the writer has stopped."""
-        await asyncio.gather(self._writer, return_exceptions=True)
+        left, self._waiting = self._waiting, []
+        self._tell(left, [Outcome(None, NotOpen("the store was closed")) for _ in left])
 
 
 @dataclass(slots=True)

@@ -205,7 +205,6 @@ class Connections(ABC):
 
     async def abandon(self) -> None:
         self._group.abandon()
-        await self._group.stopped()
         await self._part(partial(self._unlock, unlink=False))
 
     def _unlock(self, *, unlink: bool) -> None:

@@ -44,6 +44,21 @@ async def cleans_up(seconds: float) -> None:
         await asyncio.sleep(seconds)
     finally:
         await asyncio.sleep(0.2)
+        os.close(os.open("cleaned", os.O_CREAT))
+
+
+@tasks.task(priority=10)
+async def urgent(seconds: float) -> None:
+    """Goes before others."""
+    await asyncio.sleep(seconds)
+
+
+@tasks.task
+async def swallows(seconds: float) -> None:
+    """Has to be cancelled twice."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds)
 
 
 @tasks.task
@@ -79,7 +94,9 @@ async def enqueue(request: Request) -> Response:
     """Enqueue a task; its id."""
     function = tasks._functions[request.path_params["name"]]
     wanted = request.query_params
-    handle = await function.using(priority=int(wanted["priority"])).enqueue(float(wanted["seconds"]))
+    handle = await function.using(priority=int(wanted["priority"])).enqueue(
+        float(wanted["seconds"])
+    )
     return JSONResponse(handle.id)
 
 

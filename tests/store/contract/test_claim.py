@@ -338,6 +338,26 @@ async def test_a_limit_that_is_overrun_starts_nothing(rig: Rig) -> None:
     assert await rig.claim_ids() == [task_id]
 
 
+# ---- held back: "something is left for want of a slot … look again when an attempt ends"
+
+
+async def test_what_is_left_for_want_of_a_slot_is_told(rig: Rig) -> None:
+    """Of this process or of the queue; not what is unknown here, paused, or due later."""
+    assert not (await rig.claim()).held_back
+    await rig.put("unknown")
+    await rig.put(wait=5)
+    assert not (await rig.claim()).held_back
+    first = await rig.put()
+    await rig.put()
+    grant = await rig.claim(free=1)
+    assert ([one.id for one in grant.claimed], grant.held_back) == ([first], True)
+    assert (await rig.claim(lanes=lanes(default=1))).held_back
+    await rig.store.pause_queue("default", None, rig.by())
+    assert not (await rig.claim()).held_back
+    await rig.store.resume_queue("default", rig.by())
+    assert not (await rig.claim()).held_back
+
+
 # ---- fenced
 
 

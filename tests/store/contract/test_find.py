@@ -154,6 +154,23 @@ async def test_every_word_together_equals_a_plain_search(rig: Rig) -> None:
     assert found > 100
 
 
+# ---- find_ids: "As `find`, but only their ids."
+
+
+async def test_ids_alone(rig: Rig) -> None:
+    """The same tasks in the same order, page by page, with the same cursors."""
+    for n in range(12):
+        await rig.put(queue=f"q{n % 2}")
+    wanted = Filter(queue="q1")
+    whole, ids = await rig.store.find(wanted, 4, None), await rig.store.find_ids(wanted, 4, None)
+    assert list(ids) == [task.id for task in whole]
+    assert ids.next == whole.next
+    assert ids.next is not None
+    rest = await rig.store.find_ids(wanted, 4, ids.next)
+    assert (len(rest), rest.next) == (2, None)
+    assert list(await rig.store.find_ids(Filter(text="nowhere"), 4, None)) == []
+
+
 # ---- page by page
 
 

@@ -1,5 +1,5 @@
-"""prune: "Remove up to `most` tasks that finished before their state's instant, or were deleted
-before `hidden`; but none whose key still answers for it. How many went."
+"""prune: "Remove up to `most` tasks that finished up to their state's instant, or were deleted up
+to `hidden`; but none whose key still answers for it. How many went."
 
 next_prune: "The instant from which there will be something to prune; None: there is nothing."
 """
@@ -26,13 +26,15 @@ async def prune(rig: Rig, before: int, *states: State, most: int = 100) -> int:
 
 
 async def test_what_ended_before_goes(rig: Rig) -> None:
-    """What ended before the instant is removed, what ended after it stays."""
+    """What ended up to the instant is removed, what ended after it stays."""
     old = [await rig.finish(state, queue=state) for state in FINAL]
-    rig.now += SECOND
+    ended = rig.now
+    rig.now += 1
     young = await rig.finish()
-    assert await prune(rig, rig.now - 1) == len(old)
+    assert await prune(rig, ended - 1) == 0
+    assert await prune(rig, ended) == len(old)
     assert await ids(rig) == {young}
-    assert await prune(rig, rig.now - 1) == 0
+    assert await prune(rig, ended) == 0
 
 
 async def test_each_state_has_its_own_instant(rig: Rig) -> None:
@@ -102,7 +104,7 @@ async def test_what_was_deleted_goes(rig: Rig) -> None:
     await rig.store.control("delete", task_id, rig.by())
     deleted = rig.now
     assert await rig.store.prune({}, deleted - 1, rig.now, 100) == 0
-    assert await rig.store.prune({}, deleted + 1, rig.now, 100) == 1
+    assert await rig.store.prune({}, deleted, rig.now, 100) == 1
 
 
 async def test_what_was_restored_stays(rig: Rig) -> None:
@@ -156,21 +158,24 @@ async def test_kept_keys_hold_nobody_else_back(rig: Rig) -> None:
 
 
 async def test_owners_reports_and_audit_grow_not_for_ever(pair: tuple[Rig, Rig]) -> None:
-    """When no task is left to remove, closed owners, reports and audit lines that are old go."""
+    """prune_records: "Remove closed owners, recovery reports and audit entries from before"."""
     one, other = pair
-    task_id = await one.bring(State.PAUSED, owned=True)
-    await one.store.control("cancel", task_id, one.by())
+    claimed = await one.start()
+    await one.store.control("cancel", claimed.id, one.by())
     (them,) = [owner for owner in await other.store.owners(other.now) if not owner.me]
     await other.store.take_over(them.id, other.by())
     old = other.now
     other.now += HOUR
     await other.store.audit("young", "t", other.by())
-    assert await prune(other, old + 1) == 1
+    await other.store.prune_records(old)
     assert len(await other.store.recoveries(10)) == 1
-    assert await prune(other, old + 1) == 0
+    assert len(await other.store.audits(0, 10)) == 3
+    await other.store.prune_records(old + 1)
     assert await other.store.recoveries(10) == []
     assert [line.action for line in await other.store.audits(0, 10)] == ["young"]
     assert await other.sql("select count(*) from inloop_owner where closed is not null") == [(0,)]
+    assert [owner.me for owner in await other.store.owners(other.now)] == [True]
+    assert await other.state(claimed.id) is State.CANCELLED
 
 
 # ---- next_prune

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from shutdown_server import GRACE, INTERRUPTED, PATIENCE, SLACK, after_recovery, look
+from shutdown_serving import GRACE, INTERRUPTED, PATIENCE, SLACK, after_recovery, look
 
 SCRIPT = Path(__file__).parent / "programs" / "shutdown_script.py"
 INT = signal.SIGINT
@@ -51,9 +51,7 @@ class Script:
 
 
 @contextmanager
-def script(
-    how: str, store: Path, *, grace: float = GRACE, seconds: float = 60
-) -> Iterator[Script]:
+def script(how: str, store: Path, *, grace: float = GRACE, seconds: float = 60) -> Iterator[Script]:
     """Its tasks run at the beginning of the block."""
     run = Script(how, store, grace, seconds)
     try:

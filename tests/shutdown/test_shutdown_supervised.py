@@ -6,18 +6,31 @@ import signal
 from pathlib import Path
 
 import pytest
-from shutdown_server import GRACE, INTERRUPTED, SLACK, after_recovery, look, serving, wait_until
+from shutdown_serving import (
+    GRACE,
+    INTERRUPTED,
+    SLACK,
+    Server,
+    after_recovery,
+    look,
+    serving,
+    wait_until,
+)
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 WORKERS = "--workers", "2"
 # uvicorn's supervisor looks at its signals twice a second, and joins its workers one by one.
 JOINING = 1.0
+UP = "Application startup complete"
+ATTEMPTS = """
+select state, attempt, failures, deaths from inloop_task where name <> 'urgent' order by seq
+"""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 
-def started(log: str) -> int:
-    """How many processes have opened the app."""
-    return len(re.findall("Application startup complete", log))
+def until_said(server: Server, words: str, times: int = 2) -> None:
+    """Wait until it was said so often: by each of the processes, or again."""
+    wait_until(lambda: server.log.count(words) >= times, f"{words}: {times} times", server.tail)
 
 
 @pytest.mark.parametrize("number", [TERM, INT], ids=["term", "ctrl-c"])
@@ -31,7 +44,7 @@ def test_workers_end_together(tmp_path: Path, number: signal.Signals) -> None:
         serving(folders[1], *WORKERS, store=False) as other,
     ):
         for one in (server, other):
-            wait_until(lambda one=one: started(one.log) == 2, "both are up", one.tail)
+            until_said(one, UP)
         for name in ("nap", "cleans_up", "stuck", "nap"):  # two in each, whoever is asked
             server.enqueue(name)
         owners = look(server.store, "select distinct owner from inloop_task")
@@ -47,12 +60,11 @@ def test_workers_end_together(tmp_path: Path, number: signal.Signals) -> None:
 def test_ctrl_c_twice_ends_the_grace_of_all_workers(tmp_path: Path) -> None:
     """In a terminal it reaches every process."""
     with serving(tmp_path, *WORKERS, grace=60, slots=1) as server:
-        wait_until(lambda: started(server.log) == 2, "both are up", server.tail)
+        until_said(server, UP)
         for _ in range(2):
             server.enqueue("nap")
         server.signal(INT, group=True)
-        waits = "Waiting for application shutdown"
-        wait_until(lambda: server.log.count(waits) == 2, "both are closing", server.tail)
+        until_said(server, "Waiting for application shutdown")
         server.signal(INT, group=True)
         server.ended()
         assert server.took() < 1 + JOINING + SLACK
@@ -65,16 +77,13 @@ def test_a_reload_interrupts_and_goes_on(tmp_path: Path) -> None:
     A thread that will not end does not hold up the reload, and its task comes back as well.
     """
     with serving(tmp_path, "--reload", slots=2) as server:
-        ids = [server.enqueue(name) for name in ("nap", "stuck")]
+        for name in ("nap", "stuck"):
+            server.enqueue(name)
         waits = server.enqueue("urgent", runs=False)
         os.utime(server.app, (1, 1))
-        wait_until(lambda: started(server.log) == 2, "it is reloaded", server.tail)
-        for task in ids:
-            wait_until(
-                lambda task=task: attempt_of(server.store, task) == ("running", 2, 0, 0),
-                f"{task} runs again",
-                server.tail,
-            )
+        until_said(server, UP)
+        again = [("running", 2, 0, 0)] * 2
+        wait_until(lambda: look(server.store, ATTEMPTS) == again, "they run again", server.tail)
         assert server.state(waits) == "queued"
         times = [
             at
@@ -85,12 +94,6 @@ def test_a_reload_interrupts_and_goes_on(tmp_path: Path) -> None:
         server.signal(TERM)
         server.ended()
     assert after_recovery(server.store)[:2] == [INTERRUPTED] * 2
-
-
-def attempt_of(store: Path, task: str) -> tuple[object, ...]:
-    """State, attempt, failures and deaths of a task."""
-    sql = "select state, attempt, failures, deaths from inloop_task where id = ?"
-    return look(store, sql, task)[0]
 
 
 def test_ctrl_c_twice_under_reload(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from inloop._exchange import Added, By, Claimed, Grant, Lanes, Line, Move, NewTask
-from inloop._model import FINAL, Micros, State, Task, new_id
+from inloop._model import FINAL, AuditEntry, Micros, State, Task, new_id
 from inloop._store.protocol import Store
 
 START: Micros = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
 SECOND: Micros = 1_000_000
 HOUR: Micros = 3_600 * SECOND
+
+NEWEST = (1 << 63) - 1
 
 KNOWN = ("mail", "report")
 LANES = Lanes(frozenset(KNOWN), {})
@@ -163,6 +165,9 @@ class Rig:
     async def seq(self, task_id: str) -> int:
         ((seq,),) = await self.sql("select seq from inloop_task where id = ?", task_id)
         return int(seq)
+
+    async def audits(self, limit: int, before: int = NEWEST) -> list[AuditEntry]:
+        return await self.store.audits(before, limit)
 
     async def moves(self, task_id: str) -> list[tuple[State | None, State]]:
         """The moves of a task, from its history."""

@@ -36,7 +36,7 @@ HOT = {
         "NEXT_EXPIRY", "KEPT", "QUEUE_LIMITS",
     },
     "read": {
-        "GET", "FIND", "ENDED", "EXISTING", "UNFINISHED_DUE", "EVENTS", "EVENTS_AFTER",
+        "GET", "FIND", "FIND_IDS", "ENDED", "EXISTING", "UNFINISHED_DUE", "EVENTS", "EVENTS_AFTER",
         "LAST_EVENT", "LOGS", "PAUSES", "AUDITS", "OWNERS",
     },
     "recovery": {"OPEN_OWNERS", "OWNER", "ORPHANS", "SETTLE", "REPORT", "CLOSE"},

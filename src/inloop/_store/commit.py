@@ -146,7 +146,7 @@ class GroupCommit:
         self._transact = transact
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Op] = []
-        self._is_writing = False
+        self._in_hand: list[Op] = []
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -183,6 +183,7 @@ class GroupCommit:
             self._idle.set()
             return
         batch.sort(key=_phase)
+        self._in_hand = batch
         try:
             writing = self._thread.start(lambda cx: self._transact(cx, batch))
         except Exception as error:
@@ -192,8 +193,11 @@ class GroupCommit:
             writing.add_done_callback(partial(self._written, batch))
 
     def _written(self, batch: list[Op], writing: "asyncio.Future[list[Outcome]]") -> None:
+        if self._in_hand is not batch:
+            return  # abandoned
         error = writing.exception()
         outcomes = [Outcome(None, error) for _ in batch] if error else writing.result()
+        self._in_hand = []
         self._tell(batch, outcomes)
         self._write()
 
@@ -214,9 +218,11 @@ class GroupCommit:
         self._closed = True
 
     def abandon(self) -> None:
-        """Stop without waiting; operations that still wait fail with `NotOpen`."""
+        """Stop without waiting; what waits fails with `NotOpen`, what is being written is unknown
+        and fails too."""
         self._closed = True
-        left, self._waiting = self._waiting, []
+        left = self._in_hand + self._waiting
+        self._in_hand, self._waiting = [], []
         self._tell(left, [Outcome(None, NotOpen("the store was closed")) for _ in left])
 
 

@@ -1,4 +1,4 @@
-"""A script with background tasks that ends in one way or another: `shutdown_script.py how store`."""
+"""A script with background tasks, and its many ends: `shutdown_script.py how store`."""
 
 import asyncio
 import os

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 async def test_an_act_is_remembered(rig: Rig) -> None:
     """Who did what to which target, when and why."""
     await rig.store.audit("cancel_where", "name=mail", rig.by("spring", "ben"))
-    (line,) = await rig.store.audits(0, 10)
+    (line,) = await rig.audits(10)
     assert line == AuditEntry(
         line.id, to_datetime(rig.now), "ben", "cancel_where", "name=mail", "spring"
     )
@@ -25,11 +25,11 @@ async def test_acts_are_read_newest_first_page_by_page(rig: Rig) -> None:
     """The `id` of the last one read is where the next page begins."""
     for n in range(5):
         await rig.store.audit("a", f"t{n}", rig.by())
-    page = await rig.store.audits(0, 2)
+    page = await rig.audits(2)
     assert [line.target for line in page] == ["t4", "t3"]
-    page = await rig.store.audits(page[-1].id, 2)
+    page = await rig.audits(2, page[-1].id)
     assert [line.target for line in page] == ["t2", "t1"]
-    page = await rig.store.audits(page[-1].id, 2)
+    page = await rig.audits(2, page[-1].id)
     assert [line.target for line in page] == ["t0"]
 
 
@@ -38,7 +38,7 @@ async def test_the_audit_is_append_only(rig: Rig) -> None:
     await rig.store.audit("a", "t", rig.by())
     with pytest.raises(Exception, match="append-only"):
         await rig.sql("update inloop_audit set actor = 'nobody'")
-    (line,) = await rig.store.audits(0, 10)
+    (line,) = await rig.audits(10)
     assert line.actor == "ana"
 
 
@@ -105,7 +105,7 @@ async def test_pausing_and_lifting_are_in_the_audit(rig: Rig) -> None:
         await rig.store.pause_queue(queue, None, rig.by())
         await rig.store.resume_queue(queue, rig.by())
     await rig.store.set_queue("mail", 3, rig.by())
-    lines = [(line.action, line.target) for line in await rig.store.audits(0, 10)]
+    lines = [(line.action, line.target) for line in await rig.audits(10)]
     assert lines == [
         ("set_queue", "mail: concurrency=3"), ("resume_all", ""), ("pause_all", ""),
         ("resume_queue", "mail"), ("pause_queue", "mail"),

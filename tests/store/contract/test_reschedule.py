@@ -67,7 +67,7 @@ async def test_it_is_an_event_and_a_line_in_the_audit(rig: Rig) -> None:
     await rig.store.reschedule(task_id, rig.now + HOUR, rig.by("later", "ben"))
     event = (await rig.store.events(task_id))[-1]
     assert (event.what, event.actor, event.reason) == ("rescheduled", "ben", "later")
-    (line,) = await rig.store.audits(0, 10)
+    (line,) = await rig.audits(10)
     assert (line.action, line.target, line.actor) == ("reschedule", task_id, "ben")
 
 

@@ -96,7 +96,7 @@ async def test_it_is_an_act_of_control(pair: tuple[Rig, Rig]) -> None:
     one, other = pair
     owner = await my_id(one)
     await other.store.take_over(owner, other.by("it hangs", "ben"))
-    (line,) = await other.store.audits(0, 10)
+    (line,) = await other.audits(10)
     assert (line.action, line.target, line.actor) == ("take_over", owner, "ben")
     assert line.reason == "it hangs"
 

@@ -93,10 +93,7 @@ async def ready(request: Request) -> Response:
 async def enqueue(request: Request) -> Response:
     """Enqueue a task; its id."""
     function = tasks._functions[request.path_params["name"]]
-    wanted = request.query_params
-    handle = await function.using(priority=int(wanted["priority"])).enqueue(
-        float(wanted["seconds"])
-    )
+    handle = await function.enqueue(float(request.query_params["seconds"]))
     return JSONResponse(handle.id)
 
 
@@ -111,18 +108,11 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(chunks())
 
 
-@contextlib.asynccontextmanager
-async def without_inloop(app: Starlette) -> AsyncIterator[None]:
-    """An app that needs a moment to shut down."""
-    yield
-    await asyncio.sleep(0.6)
-
-
 app = Starlette(
     routes=[
         Route("/", ready),
         Route("/tasks/{name}", enqueue, methods=["POST"]),
         Route("/stream", stream),
     ],
-    lifespan=tasks.lifespan if STORE else without_inloop,
+    lifespan=tasks.lifespan if STORE else None,
 )

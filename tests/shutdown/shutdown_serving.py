@@ -19,7 +19,7 @@ import httpx
 
 from inloop import TaskManager
 
-APP = Path(__file__).parent / "programs" / "shutdown_app.py"
+APP = Path(__file__).parent / "programs" / "shutdown_web.py"
 PATIENCE = 30.0
 GRACE = 0.6
 # For the interpreter's exit, on a machine that has other things to do as well.
@@ -39,13 +39,13 @@ class Server:
         slots: int = 8,
     ) -> None:
         # A copy of its own, so that --reload has a file to watch that a test may touch.
-        self.app = Path(shutil.copy(APP, folder / "shutdown_app.py"))
+        self.app = Path(shutil.copy(APP, folder / "shutdown_web.py"))
         self.store = folder / "app.db"
         environ = os.environ | {"INLOOP_GRACE": str(grace), "SLOTS": str(slots)}
-        environ |= {"STORE": str(self.store), "SLOTS": str(slots)} if store else {}
+        environ |= {"STORE": str(self.store)} if store else {}
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "uvicorn", "shutdown_app:app", "--port", "0"),
+                *(sys.executable, "-m", "uvicorn", "shutdown_web:app", "--port", "0"),
                 *("--app-dir", str(folder), "--log-level", "info", *options),
             ],
             cwd=folder,
@@ -58,9 +58,13 @@ class Server:
         self.lines: list[tuple[float, str]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        self.client = httpx.Client(timeout=PATIENCE)
+
+    def start(self) -> None:
+        """Wait until it answers."""
         port = self.said(r"running on http://127\.0\.0\.1:(\d+)")[1]
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
-        wait_until(self._answers, "the app is up")
+        self.client.base_url = f"http://127.0.0.1:{port}"
+        wait_until(self._answers, "the app is up", self.tail)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -88,12 +92,9 @@ class Server:
         """What it said last, for a failure."""
         return self.log[-4000:]
 
-    def enqueue(
-        self, name: str, seconds: float = 60, *, priority: int = 0, runs: bool = True
-    ) -> str:
+    def enqueue(self, name: str, seconds: float = 60, *, runs: bool = True) -> str:
         """Enqueue a task, and see it run; its id."""
-        wanted = {"seconds": seconds, "priority": priority}
-        answer = self.client.post(f"/tasks/{name}", params=wanted)
+        answer = self.client.post(f"/tasks/{name}", params={"seconds": seconds})
         assert answer.status_code == 200, answer.text
         task = str(answer.json())
         if runs:
@@ -149,6 +150,7 @@ def serving(folder: Path, *options: str, **settings: Any) -> Iterator[Server]:
     """A server for the time of a block."""
     server = Server(folder, *options, **settings)
     try:
+        server.start()
         yield server
     finally:
         server.end()

@@ -191,20 +191,21 @@ async def test_an_unknown_function_waits(path: Path, clock: FakeClock) -> None:
 
 
 async def test_it_waits_as_long_as_somebody_knows_it(path: Path, clock: FakeClock) -> None:
-    """A process that has no slot for it knows it all the same."""
+    """A process that has no slot for it, or only enqueues, knows it all the same."""
 
     async def work() -> str:
         return "done"
 
-    busy, other = TaskManager(path), TaskManager(path)
-    declared = busy.task(name="work", queue="full")(work)
-    async with running(busy, clock=clock), running(other, clock=clock):
-        await busy.set_queue("full", concurrency=0)
-        handle = await declared.enqueue()
-        await clock.advance(timedelta(hours=3))
-        assert await state(busy, handle.id) is State.QUEUED
-        await busy.set_queue("full", concurrency=1)
-        assert await handle.result(10) == "done"
+    for work_here in (True, False):
+        busy, other = TaskManager(path, work=work_here), TaskManager(path)
+        declared = busy.task(name="work", queue="full")(work)
+        async with running(busy, clock=clock), running(other, clock=clock):
+            await busy.set_queue("full", concurrency=0)
+            handle = await declared.enqueue()
+            await clock.advance(timedelta(hours=3))
+            assert await state(busy, handle.id) is State.QUEUED
+            await busy.set_queue("full", concurrency=None)
+            await handle.cancel()
 
 
 async def test_a_function_declared_later_takes_what_waits(path: Path) -> None:

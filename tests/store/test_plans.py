@@ -63,6 +63,7 @@ IN_PLACE = {
 
 # Partial indexes that hold only the rows the statement wants: walking them is the point.
 WALKS = {
+    ("OLDEST_KEPT", "inloop_task_kept"): "from the first that may go, to one past its retention",
     ("PLACE_OF", "inloop_task_suspect"): "of a suspect only: whether another one runs",
     ("SUSPECTS", "inloop_task_suspect"): "suspects are few, and the one to run is the first",
 }

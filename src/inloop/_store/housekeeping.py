@@ -26,7 +26,7 @@ limit 1
 # Kept for their keys: walked from the first that may go, up to one that is past its retention too.
 OLDEST_KEPT = """
 select max(finished + keep, finished + :retention) from inloop_task
-where finished is not null and keep is not null and state = :state
+where finished is not null and keep is not null and +state = :state
 order by finished + keep
 limit 1
 """

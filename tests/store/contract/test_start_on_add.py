@@ -85,6 +85,12 @@ async def test_not_past_a_task_of_the_same_transaction(rig: Rig) -> None:
     assert await rig.claim_ids() == [(await first)[0].id, added.id]
 
 
+async def test_who_may_not_start_stands_before_who_comes_after(rig: Rig) -> None:
+    """In one transaction: the first starts, the second waits, and the third waits behind it."""
+    answers = [rig.adding(rig.new(start=start)) for start in (True, False, True)]
+    assert [(await answer)[0].claimed is not None for answer in answers] == [True, False, False]
+
+
 async def test_tasks_of_one_transaction_all_start(rig: Rig) -> None:
     """Several that ask to start in one transaction do."""
     answers = await asyncio.gather(*[rig.adding(rig.new(start=True)) for _ in range(5)])

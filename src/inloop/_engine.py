@@ -504,7 +504,7 @@ class Engine:
         """Let running tasks finish for `grace` seconds, interrupt the rest, and close the store."""
         self._closing = True
         self._wake.set()
-        if waits_for := self._running.names():
+        if grace and (waits_for := self._running.names()):
             log.warning(
                 "waiting up to %g s for %d running %s: %s",
                 grace,

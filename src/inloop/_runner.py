@@ -297,7 +297,7 @@ class Run:
             self._task.cancel()
             # A task that was being held is let go, so that its clean-up can complete.
             self.gate.open()
-            self._host.clock.call_later(CANCEL_AGAIN_AFTER, self._tell_again)
+            self._timer = self._host.clock.call_later(CANCEL_AGAIN_AFTER, self._tell_again)
 
     def _tell_again(self) -> None:
         if not self.is_over:

@@ -29,8 +29,9 @@ from inloop._model import Micros, to_datetime, to_micros
 
 __all__ = ["FakeClock", "crash", "running", "settled"]
 
-# Code under test that needs no real time ends within so many turns of the event loop.
-TURNS = 50
+# All that is on its way is known; what a test's own coroutines do in between needs a few turns of
+# the event loop.
+TURNS = 10
 # Plain functions run in real threads: these are waited for, but not for ever.
 PATIENCE = 5.0
 
@@ -133,11 +134,10 @@ async def _rest(*managers: TaskManager) -> None:
             still = 0
             await asyncio.sleep(0.0002)
         elif still < TURNS:
-            # What runs may wait for inloop's own threads, or an app's database: give it real time,
-            # in fewer turns.
+            still += 1
+            # What runs may wait for inloop's own threads, or an app's database: give it real time.
             runs = any(engine.running() for engine in engines)
-            still += 5 if runs else 1
-            await asyncio.sleep(0.001 if runs or still >= TURNS else 0)
+            await asyncio.sleep(0.001 if runs or still == TURNS else 0)
         else:
             return  # right after the look: nobody could wake up in between
 

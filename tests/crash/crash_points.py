@@ -52,12 +52,15 @@ class Points:
 
     def pass_by(self, point: str) -> None:
         """Fall here, if that is what the test wants."""
-        number = POINTS.index(point)
-        if self._vitals["armed"] == number:
-            self._vitals["fell"] = number
+        if self._is_armed(point):
+            self._vitals["fell"] = POINTS.index(point)
             self._vitals["armed"] = 0
             os.kill(os.getpid(), self._by)
             time.sleep(0.1)  # the signal is on its way
+
+    def _is_armed(self, point: str) -> bool:
+        seen = self._vitals
+        return seen["armed"] == POINTS.index(point) and seen["running"] >= seen["least"]
 
     def install(self) -> None:
         """Put the points into inloop."""
@@ -116,7 +119,7 @@ class Points:
         def trace(statement: str) -> None:
             if statement.lower() == "commit":
                 vitals["writing"] = 2
-                if vitals["armed"] == POINTS.index("committing"):
+                if self._is_armed("committing"):
                     self._committing.set()
 
         def entering(turnstile: Turnstile) -> None:
@@ -146,6 +149,7 @@ class Points:
         """From another thread, since SQLite asks nobody while it commits."""
         self._committing.wait()
         time.sleep(random.uniform(0.0, 0.0005))
+        self._vitals["least"] = 0
         self.pass_by("committing")
 
 

@@ -18,6 +18,7 @@ FIELDS = (
     "acks",  # enqueues that returned
     "ended",  # attempts that ended
     "armed",  # the point at which the process is to kill itself; 0: none (written by the test)
+    "least",  # so many tasks must be running when it does
     "fell",  # the point at which it killed itself
 )
 

@@ -9,7 +9,7 @@ from crash_oracle import verify
 from crash_report import chance, tell
 
 ROUNDS = 46
-OF_BUSY = 50
+OF_BUSY = 55
 # Points that a sibling comes by when it takes over from the one that was killed.
 BY_SIBLING = ("recovering", "recovered") * 3
 

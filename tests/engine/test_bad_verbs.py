@@ -78,7 +78,7 @@ async def test_what_verbs_refuse(
 def test_a_handle_needs_an_id(tasks: TaskManager) -> None:
     """Text."""
     with pytest.raises(TypeError, match="id=7: must be text"):
-        tasks.handle(7)
+        tasks.handle(7)  # type: ignore[call-overload] # on purpose
 
 
 # ---- the clock for tests

@@ -230,7 +230,7 @@ async def test_what_is_acknowledged_while_it_closes_is_stored(path: Path, work: 
     assert len(acknowledged) > 5
     stored = {task for (task,) in look(path, "select id from inloop_task")}
     assert stored >= set(acknowledged)
-    assert {row for row in look(path, STATES)} == {INTERRUPTED}
+    assert set(look(path, STATES)) == {INTERRUPTED}
 
 
 async def test_nothing_starts_while_it_closes(path: Path, work: Work) -> None:

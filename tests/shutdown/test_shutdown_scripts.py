@@ -94,6 +94,15 @@ def test_ctrl_c_twice_ends_the_grace(path: Path, how: str) -> None:
     assert after_recovery(path) == [INTERRUPTED] * (1 + ("stuck" in how))
 
 
+def test_ctrl_c_again_while_the_last_is_being_written(path: Path) -> None:
+    """The grace is over, and a thread is given its last moment: what is stored is stored rightly."""
+    with script("wait, stuck", path, grace=0) as run:
+        run.interrupt(2)
+        assert run.ended(within=1) == -INT
+    assert "Warning" not in run.said
+    assert after_recovery(path) == [INTERRUPTED] * 2
+
+
 # ---- other ends
 
 

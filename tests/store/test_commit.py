@@ -9,7 +9,7 @@ import pytest
 from inloop import IllegalMove, StoreBusy, TaskNotFound
 from inloop._exchange import Filter
 from inloop._model import State
-from inloop._store.commit import MOST
+from inloop._store import commit
 from inloop._store.sqlite import SQLiteStore
 
 from .rig import Rig, lanes
@@ -42,16 +42,16 @@ async def test_calls_of_one_turn_share_one_commit(full: Rig) -> None:
 
 
 async def test_callers_share_commits(full: Rig) -> None:
-    """A hundred callers with ten tasks each need far fewer commits than tasks."""
+    """Fifty callers with four tasks each need far fewer commits than tasks."""
     seen = await trace(full)
 
     async def caller() -> None:
-        for _ in range(10):
+        for _ in range(4):
             await full.put()
 
-    await asyncio.gather(*[caller() for _ in range(100)])
-    assert len(await full.store.find(Filter(), 2000, None)) == 1000
-    assert commits(seen) <= 200
+    await asyncio.gather(*[caller() for _ in range(50)])
+    assert len(await full.store.find(Filter(), 500, None)) == 200
+    assert commits(seen) <= 40
 
 
 async def test_different_calls_share_one_commit(full: Rig) -> None:
@@ -69,10 +69,12 @@ async def test_different_calls_share_one_commit(full: Rig) -> None:
     assert commits(seen) == 1
 
 
-async def test_a_transaction_has_a_bound(full: Rig) -> None:
+async def test_a_transaction_has_a_bound(full: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many operations another one begins: other processes wait for none too long."""
+    assert commit.MOST <= 1000
+    monkeypatch.setattr(commit, "MOST", 10)
     seen = await trace(full)
-    await asyncio.gather(*[full.adding(full.new()) for _ in range(2 * MOST + 1)])
+    await asyncio.gather(*[full.adding(full.new()) for _ in range(21)])
     assert commits(seen) == 3
 
 

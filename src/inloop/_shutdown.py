@@ -40,6 +40,9 @@ async def finish(work: Coroutine[Any, Any, None]) -> None:
     The work must be short and bounded: it protects the last writes of a shutdown.
     """
     task = asyncio.get_running_loop().create_task(work, name="inloop-close")
+    # `asyncio.run` cancels whatever `all_tasks` shows when it is torn down; this one is waited for
+    # by its caller. (A documented hook, for those who extend asyncio's tasks.)
+    asyncio.tasks._unregister_task(task)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

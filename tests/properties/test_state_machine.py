@@ -373,8 +373,8 @@ def test_inloop_does_what_the_model_does(tmp_path: Path) -> None:
     run_state_machine_as_test(
         Inloop,
         settings=settings(
-            max_examples=EXAMPLES or 80,
-            stateful_step_count=40,
+            max_examples=EXAMPLES or 60,
+            stateful_step_count=35,
             derandomize=not EXAMPLES,
             deadline=None,
             suppress_health_check=list(HealthCheck),

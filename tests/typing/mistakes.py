@@ -73,7 +73,7 @@ async def wrong_use() -> object:
 TaskManager(durability="fast")  # type: ignore # refused: "full" or "normal"
 TaskManager("app.db", "shop")  # type: ignore # refused: options are keyword-only
 TaskManager(queues={"mail": 10})  # type: ignore # refused: a Queue
-TaskManager(retention=7)  # type: ignore # refused: a timedelta
+TaskManager(retention="7 days")  # type: ignore # refused: seconds, or a timedelta
 Queue("10")  # type: ignore # refused: a number
 Key(5)  # type: ignore # refused: a template, or a function
 Retry()  # type: ignore # refused: how many attempts?

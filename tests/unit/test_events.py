@@ -221,9 +221,10 @@ async def test_all_handles_of_a_task_share_its_outcome() -> None:
 async def test_those_who_listen_are_told() -> None:
     """Each listener's future is done once the outcome is told; only those who wait are counted."""
     outcomes = Outcomes()
+    outcomes.open()
     outcome = outcomes.of("a")
     assert outcomes.awaited() == []
-    with outcome.listen() as one, outcome.listen() as other:
+    with outcomes.listen(outcome) as one, outcomes.listen(outcome) as other:
         assert outcomes.awaited() == ["a"]
         one.cancel()
         outcomes.tell("a", ended("a"))
@@ -248,10 +249,22 @@ async def test_a_known_outcome_is_sure_until_somebody_else_writes() -> None:
 async def test_closing_tells_those_who_wait_that_nobody_will_know() -> None:
     """`NotOpen`, naming the task."""
     outcomes = Outcomes()
-    with outcomes.of("a").listen() as waiting:
+    outcomes.open()
+    with outcomes.listen(outcomes.of("a")) as waiting:
         outcomes.close()
         with pytest.raises(NotOpen, match="task a"):
             await waiting
+
+
+async def test_nobody_can_wait_while_the_manager_is_closed() -> None:
+    """Before opening and after closing nobody would ever be told: `NotOpen`, at once."""
+    outcomes = Outcomes()
+    outcome = outcomes.of("a")
+    for _ in range(2):
+        with pytest.raises(NotOpen, match="task a"), outcomes.listen(outcome):
+            raise AssertionError("unreachable")
+        outcomes.open()
+        outcomes.close()
 
 
 # ---- the whole: manager, store and subscribers

@@ -19,9 +19,10 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 def idle_threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No thread of a test outlives it by much."""
     monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.05)
+    before = threading.enumerate()  # idle ones of other tests
     yield
     for thread in threading.enumerate():
-        if thread.name.startswith("inloop-"):
+        if thread not in before and thread.name.startswith("inloop-"):
             thread.join(5)
 
 

@@ -95,7 +95,7 @@ def test_ctrl_c_twice_ends_the_grace(path: Path, how: str) -> None:
 
 
 def test_ctrl_c_again_while_the_last_is_being_written(path: Path) -> None:
-    """The grace is over, and a thread is given its last moment: what is stored is stored rightly."""
+    """The grace is over, a thread is given its last moment: all is stored, as it should be."""
     with script("wait, stuck", path, grace=0) as run:
         run.interrupt(2)
         assert run.ended(within=1) == -INT

@@ -77,7 +77,7 @@ def test_a_reload_interrupts_and_goes_on(tmp_path: Path) -> None:
 
     A thread that will not end does not hold up the reload, and its task comes back as well.
     """
-    with serving(tmp_path, "--reload", slots=2) as server:
+    with serving(tmp_path, "--reload", slots=3) as server:
         for name in ("nap", "stuck"):
             server.enqueue(name)
         waits = server.enqueue("urgent", runs=False)

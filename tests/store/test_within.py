@@ -78,13 +78,14 @@ async def test_without_a_transaction_it_is_refused(full: Rig, path: Path) -> Non
     assert await full.store.counts() == {}
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="`autocommit` came with Python 3.12")
-async def test_an_autocommit_connection_is_refused(full: Rig, path: Path) -> None:
-    """With `autocommit=True` there is no transaction to be part of, either."""
-    async with aiosqlite.connect(path, autocommit=True) as db:
-        with pytest.raises(ValueError, match=r"connection=.*no open transaction"):
-            await full.store.add_within(db, [full.new()])
-    assert await full.store.counts() == {}
+if sys.version_info >= (3, 12):  # `autocommit` came with it
+
+    async def test_an_autocommit_connection_is_refused(full: Rig, path: Path) -> None:
+        """With `autocommit=True` there is no transaction to be part of, either."""
+        async with aiosqlite.connect(path, autocommit=True) as db:
+            with pytest.raises(ValueError, match=r"connection=.*no open transaction"):
+                await full.store.add_within(db, [full.new()])
+        assert await full.store.counts() == {}
 
 
 async def test_the_apps_own_factories_are_left_alone(full: Rig, path: Path) -> None:

@@ -40,8 +40,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import TypeAliasType
 
-from inloop._codec import nodes as _codec
 from inloop._codec import LARGE, Coder, is_large
+from inloop._codec import nodes as _codec
 from inloop._errors import ResultError
 
 T = TypeVar("T")

@@ -385,6 +385,24 @@ def test_a_stopped_process_is_named(tmp_path: Path) -> None:
         turnstile.close()
 
 
+def test_who_comes_later_to_a_stuck_one_is_told_as_early(tmp_path: Path) -> None:
+    """The patience is with one hold of the lock: it is not begun anew by each who waits for it."""
+    path = tmp_path / "write.lock"
+    with process(STAND, path) as child:
+        child.send_signal(signal.SIGSTOP)
+        turnstile = Turnstile(path, patience=1.0)
+        with pytest.raises(StoreBusy), turnstile:
+            pass
+        begun = time.monotonic()
+        with pytest.raises(StoreBusy), turnstile:
+            pass
+        assert time.monotonic() - begun < 0.9
+        child.send_signal(signal.SIGCONT)
+    with turnstile:  # it has ended: nobody is waited for
+        pass
+    turnstile.close()
+
+
 def test_the_pid_is_of_who_holds_it_now(tmp_path: Path) -> None:
     """Whatever stood there before, longer or shorter."""
     path = tmp_path / "write.lock"
@@ -446,7 +464,7 @@ from inloop._store.owners import Turnstile
 turnstile = Turnstile(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-until, turns, worst = time.monotonic() + 1.0, 0, 0.0
+until, turns, worst = time.monotonic() + 0.6, 0, 0.0
 while time.monotonic() < until:
     begun = time.monotonic()
     with turnstile:

@@ -134,6 +134,7 @@ def test_several_statements_on_a_line_are_not_lost() -> None:
 # ---- file systems
 
 
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="only Linux tells it there")
 def test_the_type_of_a_file_system() -> None:
     """From what the kernel says is mounted where."""
     assert file_system(Path("/proc")) == "proc"

@@ -199,7 +199,7 @@ class GroupCommit:
         outcomes = [Outcome(None, error) for _ in batch] if error else writing.result()
         self._in_hand = []
         self._tell(batch, outcomes)
-        self._write()
+        self._loop.call_soon(self._write)
 
     def _tell(self, batch: list[Op], outcomes: list["Outcome"]) -> None:
         for op, outcome in zip(batch, outcomes, strict=True):

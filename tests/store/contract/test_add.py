@@ -4,12 +4,15 @@
 stored: its answer names that task."
 """
 
+import asyncio
+import threading
+
 import pytest
 
-from inloop._exchange import Filter
+from inloop._exchange import Added, Filter
 from inloop._model import State, to_datetime
 
-from ..rig import HOUR, KNOWN, SECOND, Rig
+from ..rig import HOUR, KNOWN, LANES, SECOND, Rig
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +83,22 @@ async def test_tasks_are_stored_in_the_order_of_the_call(rig: Rig) -> None:
 async def test_nothing_to_add_is_nothing(rig: Rig) -> None:
     """An empty call is answered with no answers."""
     assert await rig.add() == []
+
+
+async def test_the_answer_comes_after_the_commit(rig: Rig) -> None:
+    """ "`done(result, error)` is called in the event loop after the commit"."""
+    new = rig.new()
+    told: list[tuple[int, bool, BaseException | None]] = []
+
+    def done(added: list[Added] | None, error: BaseException | None) -> None:
+        told.append((threading.get_ident(), bool(added), error))
+
+    rig.store.add([new], LANES, done)
+    assert told == []  # it returns at once
+    while not told:
+        await asyncio.sleep(0.0005)
+    assert told == [(threading.get_ident(), True, None)]
+    assert await rig.sql("select id from inloop_task") == [(new.id,)]
 
 
 # ---- keys

@@ -165,6 +165,17 @@ async def test_a_neighbours_ask_overrules_nobody(rig: Rig) -> None:
     assert [move and move.to for move in stored] == [State.CANCELLED, State.QUEUED]
 
 
+async def test_an_end_that_is_one_stays_beside_one_that_goes_on(rig: Rig) -> None:
+    """Also where both are stored together."""
+    one, other = await rig.start(), await rig.start()
+    await rig.store.control("cancel", one.id, rig.by())
+    move = rig.move(one)
+    ending = [rig.ending(move), rig.ending(rig.move(other, State.QUEUED, first=True))]
+    assert await ending[0] == move
+    assert await ending[1]
+    assert await rig.state(one.id) is State.SUCCEEDED
+
+
 # ---- the fence: what does not fit changes nothing, and is told
 
 

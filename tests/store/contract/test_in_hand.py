@@ -277,10 +277,9 @@ async def test_a_fenced_owner_hears_that_it_is(pair: tuple[Rig, Rig]) -> None:
 
 async def test_what_nobody_knows_is_held(rig: Rig) -> None:
     """Whether there is any, of whatever age, and how many were old enough to be held."""
-    old = await rig.put("unknown")
+    old, known = await rig.put("unknown"), await rig.put("mail")
     rig.now += HOUR
     young = await rig.put("unknown")
-    known = await rig.put("mail")
     by = rig.by(None, "engine")
     assert await rig.store.hold_unknown(rig.now, by) == (True, 1)
     task = await rig.get(old)

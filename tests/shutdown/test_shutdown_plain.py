@@ -120,11 +120,10 @@ def test_what_cannot_be_stopped_does_not_hold_up_the_exit(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nap"])
-def test_the_interrupted_run_first_at_the_next_start(tmp_path: Path, name: str) -> None:
-    """Before what has a higher priority; also what could not be given back by its own process."""
+def test_the_interrupted_run_first_at_the_next_start(tmp_path: Path) -> None:
+    """Before what has a higher priority."""
     with serving(tmp_path, slots=1) as server:
-        first = server.enqueue(name)
+        first = server.enqueue("nap")
         other = server.enqueue("urgent", runs=False)
         server.signal(TERM)
         server.ended()

@@ -73,20 +73,18 @@ def test_ctrl_c_twice_ends_the_grace_of_all_workers(tmp_path: Path) -> None:
 
 
 def test_a_reload_interrupts_and_goes_on(tmp_path: Path) -> None:
-    """What was interrupted runs again in the new process, before what waits; no failure counted.
+    """What was interrupted runs again in the new process; no failure is counted.
 
     A thread that will not end does not hold up the reload, and its task comes back as well.
     """
-    with serving(tmp_path, "--reload", slots=3) as server:
+    with serving(tmp_path, "--reload", slots=2) as server:
         for name in ("nap", "stuck"):
             server.enqueue(name)
-        waits = server.enqueue("urgent", runs=False)
         later = time.time() + 10
         os.utime(server.app, (later, later))
         until_said(server, UP)
         again = [("running", 2, 0, 0)] * 2
         wait_until(lambda: look(server.store, ATTEMPTS) == again, "they run again", server.tail)
-        assert server.state(waits) == "queued"
         times = [
             at
             for at, line in server.lines

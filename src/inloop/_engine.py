@@ -267,7 +267,7 @@ class Engine:
     # ---- claiming and starting
 
     def _may_start(self) -> bool:
-        calm = self.lag.seconds <= self._settings.max_lag or self._running.taken == 0
+        calm = self.lag.seconds <= self._settings.max_lag or self._running.is_unused()
         return self._settings.work and not self._closing and self._store_trouble is None and calm
 
     def reserve(self, new: NewTask) -> bool:

@@ -31,6 +31,10 @@ class Running:
         """Slots that are neither taken nor reserved."""
         return self._concurrency - self.taken - self.reserved
 
+    def is_unused(self) -> bool:
+        """Whether no slot is taken or reserved."""
+        return self.taken + self.reserved == 0
+
     @property
     def ids(self) -> set[str]:
         """The ids of the tasks in hand."""

@@ -9,7 +9,8 @@ import pytest
 
 from inloop._exchange import By
 from inloop._model import LEGAL, State
-from inloop._store import place, recovery
+from inloop._store import place, queue, recovery
+from inloop._store.protocol import Fenced
 from inloop._store.recovery import Dead, Fate, Orphan, decide
 
 R, W, P, Q, H = State.RUNNING, State.WAITING, State.PAUSED, State.QUEUED, State.HELD
@@ -225,6 +226,15 @@ def test_a_row_that_cannot_be_settled_stops_no_other(
     assert "t1" in caplog.text
     (report,) = recovery.reports(cx, 10)
     assert [task.task_id for task in report.tasks] == ["t0", "t2"]
+
+
+def test_a_fence_closes_the_owner_at_once(cx: sqlite3.Connection) -> None:
+    """Before any of its tasks is settled it may claim nothing more."""
+    cx.execute("insert into inloop_owner values (7, 'owner', 42, 'here', 'boot', 0, 0, '[]', null)")
+    queue.require_open(cx, 7)
+    assert recovery.fence(cx, "owner", By(1, "ana", None, 1)).n == 7
+    with pytest.raises(Fenced):
+        queue.require_open(cx, 7)
 
 
 def test_owners_nobody_knows_are_found(cx: sqlite3.Connection) -> None:

@@ -213,9 +213,9 @@ class GroupCommit:
         return self._idle.is_set()
 
     async def close(self) -> None:
-        """Commit what waits, then take no more."""
-        await self._idle.wait()
+        """Take no more, and commit what waits."""
         self._closed = True
+        await self._idle.wait()
 
     def abandon(self) -> None:
         """Stop without waiting; what waits fails with `NotOpen`, what is being written is unknown

@@ -214,6 +214,18 @@ async def test_what_is_paused_is_let_go(pair: tuple[Rig, Rig]) -> None:
     assert await other.claim_ids() == [task_id]
 
 
+@pytest.mark.parametrize(("verb", "state"), [("resume", State.QUEUED), ("cancel", State.CANCELLED)])
+async def test_what_is_paused_and_asked_is_not_let_go(
+    pair: tuple[Rig, Rig], verb: str, state: State
+) -> None:
+    """A paused task that was just asked to resume, or to cancel, does so when its owner is gone."""
+    one, other = pair
+    _, task_id = await asked(one, verb, State.PAUSED)
+    await one.store.leave_running(one.now)
+    await one.die()
+    await other.until_state(task_id, state)
+
+
 async def test_others_tasks_are_not_left(pair: tuple[Rig, Rig]) -> None:
     """Only this owner's tasks are marked."""
     one, other = pair

@@ -234,12 +234,15 @@ async def test_what_is_acknowledged_while_it_closes_is_stored(path: Path, work: 
 
 
 async def test_nothing_starts_while_it_closes(path: Path, work: Work) -> None:
-    """Not even what had been queued for a free slot."""
+    """Not even what had been queued for a free slot; only a claim on its way may still take it."""
     tasks = managing(path, work, grace=0.3)
     serve = await serving(tasks, work)
     started = "select max(attempt) from inloop_task where id = ?"
     serve.cancel()
     await is_closing(tasks)
+    engine = tasks._engine
+    while engine is not None and engine._running.reserved:
+        await asyncio.sleep(0)
     late = await enqueue(tasks)
     await asyncio.wait([serve])
     assert look(path, started, late.id) == [(0,)]

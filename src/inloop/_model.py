@@ -82,10 +82,6 @@ def to_micros(moment: datetime) -> Micros:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def _optional(micros: Micros | None) -> datetime | None:
-    return None if micros is None else to_datetime(micros)
-
-
 _last_id = 0
 _ids = threading.Lock()
 _random: list[int] = []
